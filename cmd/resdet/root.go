@@ -56,7 +56,7 @@ Exit status: 0 all done, 1 something failed, 2 wrong command line, 130 interrupt
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
-		// one line per command
+	// one line per command
 	)
 	return root
 }
