@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+"""Writes the reference outputs of this folder. Needs Debian's python3-torchvision (0.14) with python3-pil, and libjpeg-turbo-progs.
+
+    sizes.json           what torchvision makes of image sizes: [min_size, max_size, w, h, scaled w, scaled h, batch w, batch h]
+    resize.json          a formula image through GeneralizedRCNNTransform: sums and samples of the result
+    jpeg/*.jpg, *.png    formula pictures in every kind of JPEG, and the pixels that Pillow (libjpeg-turbo) decodes, before
+                         any turning
+"""
+import io, json, math, os, random, subprocess
+import numpy as np, torch
+from PIL import Image, features
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+here = os.path.dirname(os.path.abspath(__file__))
+
+
+def dump(name, value):
+    with open(os.path.join(here, name), "w") as f:
+        f.write("[\n" + ",\n".join(json.dumps(v) for v in value) + "\n]\n")
+
+
+def transform(lo, hi, multiple=32):
+    return GeneralizedRCNNTransform(lo, hi, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225], size_divisible=multiple).eval()
+
+
+def sizes():
+    """Sizes where the float types matter: short sides equal or near to min_size, and all that differ from plain float64."""
+    random.seed(1)
+    rows, odd = [], 0
+    for lo, hi in [(800, 1333), (600, 1000), (320, 533), (120, 200), (600, 1066)]:
+        t = transform(lo, hi)
+        for k in range(4000):
+            w, h = random.randint(16, 2500), random.randint(16, 2500)
+            if k % 3 == 0:
+                h = lo
+            if k < 6:
+                w, h = [(640, 480), (480, 640), (1280, 720), (1920, 1080), (lo, hi), (hi, lo)][k]
+            scale = torch.min(float(lo) / torch.tensor(float(min(w, h))), float(hi) / torch.tensor(float(max(w, h)))).item()
+            sw, sh = math.floor(w * scale), math.floor(h * scale)
+            exact = min(lo / min(w, h), hi / max(w, h))
+            differs = (math.floor(w * exact), math.floor(h * exact)) != (sw, sh)
+            if k >= 30 and not (differs and odd < 300):
+                continue
+            odd += differs
+            # A stride-0 tensor: the shape counts, not the pixels.
+            out = t.resize(torch.zeros(1, 1, 1).expand(3, h, w), None)[0].shape if k < 30 else (3, sh, sw)
+            assert out[1:] == (sh, sw)
+            rows.append([lo, hi, w, h, sw, sh, -(-sw // 32) * 32, -(-sh // 32) * 32])
+    dump("sizes.json", rows)
+
+
+def picture(h, w):
+    """uint8 [h,w,3] by an integer formula, the same in Go: coloured waves with hard edges."""
+    y, x = np.mgrid[0:h, 0:w]
+    c = np.stack([x * 7 + y * 3 + (x * y) % 61, 255 - x * 2 + y * 5, (x // 8 + y // 8) % 2 * 160 + x], -1)
+    return (c % 256).astype(np.uint8)
+
+
+def resize():
+    out = []
+    for lo, hi, w, h in [(120, 200, 143, 97), (64, 100, 31, 57), (50, 400, 333, 250), (40, 60, 299, 100), (96, 96, 96, 96)]:
+        x = torch.from_numpy(picture(h, w)).permute(2, 0, 1).contiguous().float().div(255)  # as ToTensor
+        y = transform(lo, hi)([x])[0].tensors[0].double()
+        flat = y.flatten()
+        at = [(i * 7919) % flat.numel() for i in range(200)]
+        out.append({"min": lo, "max": hi, "w": w, "h": h, "shape": list(y.shape), "sum": [c.sum().item() for c in y],
+                    "at": at, "values": [round(flat[i].item(), 6) for i in at]})
+    dump("resize.json", out)
+
+
+def smooth(h, w):
+    """What photos are like: gradients, a few coloured edges, a little noise."""
+    rng = np.random.RandomState(h * 1000 + w)
+    y, x = np.mgrid[0:h, 0:w] / 24.0
+    c = np.stack([np.sin(x + 0.3 * y), np.cos(y - 0.5 * x), np.sin(0.7 * (x + y))], -1) * 100 + 128
+    c[h // 4 : h // 2, w // 3 : w // 2] = (230, 30, 20)
+    c[h // 2 :, w // 5 : w // 4] = (10, 40, 220)
+    return np.clip(c + rng.randn(h, w, 3) * 3, 0, 255).astype(np.uint8)
+
+
+def jpegs():
+    print("libjpeg-turbo", features.version("libjpeg_turbo"))
+    folder = os.path.join(here, "jpeg")
+    os.makedirs(folder, exist_ok=True)
+
+    def save(name, image, **kw):
+        b = io.BytesIO()
+        image.save(b, "JPEG", quality=92, **kw)
+        put(name, b.getvalue())
+
+    def put(name, data):
+        with open(os.path.join(folder, name + ".jpg"), "wb") as f:
+            f.write(data)
+        Image.open(io.BytesIO(data)).convert("RGB").save(os.path.join(folder, name + ".png"), optimize=True)
+
+    for h, w in [(64, 80), (61, 77)]:
+        p = Image.fromarray(smooth(h, w))
+        for s, name in enumerate(["444", "422", "420"]):
+            save(f"{name}_{w}x{h}", p, subsampling=s)
+    for name, factors in [("440", "1x2"), ("411", "4x1"), ("410", "4x2")]:  # Pillow cannot write these
+        for w, h in [(61, 43), (48, 32)]:
+            ppm = io.BytesIO()
+            Image.fromarray(smooth(h, w)).save(ppm, "PPM")
+            put(f"{name}_{w}x{h}", subprocess.run(["cjpeg", "-quality", "92", "-sample", factors], input=ppm.getvalue(),
+                                                  stdout=subprocess.PIPE, check=True).stdout)
+    ppm = io.BytesIO()
+    Image.fromarray(smooth(35, 49)).save(ppm, "PPM")
+    put("restart_49x35", subprocess.run(["cjpeg", "-quality", "92", "-restart", "1"], input=ppm.getvalue(),
+                                        stdout=subprocess.PIPE, check=True).stdout)
+    put("rgb_49x35", subprocess.run(["cjpeg", "-quality", "92", "-rgb"], input=ppm.getvalue(), stdout=subprocess.PIPE,
+                                    check=True).stdout)
+    save("progressive_50x37", Image.fromarray(smooth(37, 50)), subsampling=2, progressive=True)
+    for w, h in [(1, 1), (2, 3), (3, 2), (4, 5), (5, 4), (17, 1), (1, 17)]:
+        save(f"420_{w}x{h}", Image.fromarray(smooth(h, w)), subsampling=2)
+        save(f"422_{w}x{h}", Image.fromarray(smooth(h, w)), subsampling=1)
+    save("grey_40x30", Image.fromarray(smooth(30, 40)).convert("L"))
+    save("cmyk_40x30", Image.fromarray(smooth(30, 40)).convert("CMYK"))
+    for o in range(1, 9):
+        e = Image.Exif()
+        e[0x0112] = o
+        save(f"turned{o}_35x22", Image.fromarray(smooth(22, 35)), subsampling=2, exif=e.tobytes())
+
+
+if __name__ == "__main__":
+    sizes()
+    resize()
+    jpegs()
