@@ -18,7 +18,7 @@ func (b Box) Width() float32 { return b.X1 - b.X0 }
 func (b Box) Height() float32 { return b.Y1 - b.Y0 }
 
 // Area returns width · height; negative factors are not clamped.
-func (b Box) Area() float32 { return (b.X1 - b.X0) * (b.Y1 - b.Y0) }
+func (b Box) Area() float32 { return float32((b.X1 - b.X0) * (b.Y1 - b.Y0)) }
 
 // Clip returns b cut to an image of the given size.
 func (b Box) Clip(width, height float32) Box {
@@ -44,7 +44,7 @@ func IoU(a, b Box) float32 {
 func GIoU(a, b Box) float32 {
 	inter := intersection(a, b)
 	union := a.Area() + b.Area() - inter
-	hull := max(0, max(a.X1, b.X1)-min(a.X0, b.X0)) * max(0, max(a.Y1, b.Y1)-min(a.Y0, b.Y0))
+	hull := float32(max(0, max(a.X1, b.X1)-min(a.X0, b.X0)) * max(0, max(a.Y1, b.Y1)-min(a.Y0, b.Y0)))
 	return inter/union - (hull-union)/hull
 }
 
@@ -54,7 +54,7 @@ func intersection(a, b Box) float32 {
 	if w <= 0 || h <= 0 {
 		return 0
 	}
-	return w * h
+	return float32(w * h)
 }
 
 func clamp(v, hi float32) float32 { return min(max(v, 0), hi) }
@@ -80,9 +80,9 @@ const MaxLogRatio = 4.135166556742356
 // Encode returns the delta that leads from ref to b.
 func (c Coder) Encode(ref, b Box) Delta {
 	rw, rh := ref.Width(), ref.Height()
-	rx, ry := ref.X0+0.5*rw, ref.Y0+0.5*rh
+	rx, ry := ref.X0+float32(0.5*rw), ref.Y0+float32(0.5*rh)
 	w, h := b.Width(), b.Height()
-	x, y := b.X0+0.5*w, b.Y0+0.5*h
+	x, y := b.X0+float32(0.5*w), b.Y0+float32(0.5*h)
 	return Delta{
 		c.Weights[0] * (x - rx) / rw,
 		c.Weights[1] * (y - ry) / rh,
@@ -98,10 +98,10 @@ func (c Coder) Decode(ref Box, d Delta) Box {
 		limit = MaxLogRatio
 	}
 	w, h := ref.Width(), ref.Height()
-	x, y := ref.X0+0.5*w, ref.Y0+0.5*h
-	cx := d.DX/c.Weights[0]*w + x
-	cy := d.DY/c.Weights[1]*h + y
-	hw := 0.5 * (float32(math.Exp(float64(min(d.DW/c.Weights[2], limit)))) * w)
-	hh := 0.5 * (float32(math.Exp(float64(min(d.DH/c.Weights[3], limit)))) * h)
+	x, y := ref.X0+float32(0.5*w), ref.Y0+float32(0.5*h)
+	cx := float32(d.DX/c.Weights[0]*w) + x
+	cy := float32(d.DY/c.Weights[1]*h) + y
+	hw := float32(0.5 * (float32(math.Exp(float64(min(d.DW/c.Weights[2], limit)))) * w))
+	hh := float32(0.5 * (float32(math.Exp(float64(min(d.DH/c.Weights[3], limit)))) * h))
 	return Box{cx - hw, cy - hh, cx + hw, cy + hh}
 }
