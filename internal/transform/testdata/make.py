@@ -78,6 +78,13 @@ def smooth(h, w):
     return np.clip(c + rng.randn(h, w, 3) * 3, 0, 255).astype(np.uint8)
 
 
+def flat(h, w, n):
+    """One colour for each n x n pixels."""
+    rng = np.random.RandomState(h * 1000 + w)
+    c = rng.randint(0, 256, (-(-h // n), -(-w // n), 3))
+    return np.kron(c, np.ones((n, n, 1)))[:h, :w].astype(np.uint8)
+
+
 def jpegs():
     print("libjpeg-turbo", features.version("libjpeg_turbo"))
     folder = os.path.join(here, "jpeg")
@@ -97,6 +104,12 @@ def jpegs():
         p = Image.fromarray(smooth(h, w))
         for s, name in enumerate(["444", "422", "420"]):
             save(f"{name}_{w}x{h}", p, subsampling=s)
+    for factors in ["1x1", "2x1", "2x2", "1x2", "4x1", "4x2"]:
+        for w, h in [(93, 70), (96, 128)]:
+            ppm = io.BytesIO()
+            Image.fromarray(flat(h, w, 32 if factors[0] == "4" else 16)).save(ppm, "PPM")
+            put(f"flat{factors}_{w}x{h}", subprocess.run(["cjpeg", "-quality", "60", "-sample", factors], input=ppm.getvalue(),
+                                                         stdout=subprocess.PIPE, check=True).stdout)
     for name, factors in [("440", "1x2"), ("411", "4x1"), ("410", "4x2")]:  # Pillow cannot write these
         for w, h in [(61, 43), (48, 32)]:
             ppm = io.BytesIO()
