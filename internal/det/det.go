@@ -8,17 +8,17 @@ package det
 import "resdet/internal/box"
 
 // View says how an image stands in a batch: its original size and its size
-// after resizing, before padding. Network = original · ScaleX, ScaleY.
+// after resizing, before padding.
 type View struct {
 	Width, Height             int // original pixels
 	ScaledWidth, ScaledHeight int // network pixels
 }
 
-// ScaleX returns network pixels per original pixel along x.
-func (v View) ScaleX() float32 { return float32(v.ScaledWidth) / float32(v.Width) }
-
-// ScaleY returns network pixels per original pixel along y.
-func (v View) ScaleY() float32 { return float32(v.ScaledHeight) / float32(v.Height) }
+// Undo brings a box from network pixels to original pixels: each axis has its
+// own ratio original/scaled in float32 (torchvision's resize_boxes).
+func (v View) Undo(b box.Box) box.Box {
+	return b.Scale(float32(v.Width)/float32(v.ScaledWidth), float32(v.Height)/float32(v.ScaledHeight))
+}
 
 // Proposal is a region that may hold an object, in network pixels.
 type Proposal struct {

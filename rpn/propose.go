@@ -1,0 +1,150 @@
+package rpn
+
+import (
+	"math"
+	"slices"
+
+	"resdet/internal/box"
+)
+
+// coder decodes the head's deltas; the RPN has no weights (Ren et al. 2015,
+// equation 2).
+var coder = box.Coder{Weights: [4]float32{1, 1, 1, 1}}
+
+// Level is what the head says about one feature level, for N images: dense
+// rows of logits [N A H W] and deltas [N 4A H W].
+type Level struct {
+	Grid           Grid
+	Logits, Deltas []float32
+}
+
+// Proposer turns the head's outputs into proposals. It keeps its scratch
+// memory, so that the steady state allocates nothing; use it from one
+// goroutine at a time.
+type Proposer struct {
+	cfg Config
+
+	best   []candidate
+	counts []uint32
+	boxes  []Box
+	scores []float32
+	groups []int
+	keep   []int
+	nms    box.Suppressor
+}
+
+// NewProposer returns a Proposer for a valid configuration.
+func NewProposer(cfg Config) *Proposer { return &Proposer{cfg: cfg} }
+
+// candidate is an anchor chosen for decoding.
+type candidate struct {
+	logit float32
+	index int32 // in Grid order (y, x, a)
+}
+
+// Propose appends the proposals of every image of the batch to dst, image by
+// image, best first: at most cfg.PostNMS each, clipped to the image's scaled
+// size. It follows torchvision's RegionProposalNetwork.filter_proposals; the
+// sigmoid and the decoding are done for the chosen anchors only.
+func (p *Proposer) Propose(dst []Proposal, levels []Level, views []View) []Proposal {
+	for image, view := range views {
+		p.boxes, p.scores, p.groups = p.boxes[:0], p.scores[:0], p.groups[:0]
+		for i, level := range levels {
+			p.decode(level, i, image, view)
+		}
+		p.keep = p.nms.Batched(p.keep[:0], p.boxes, p.scores, p.groups, p.cfg.NMS, p.cfg.PostNMS)
+		for _, k := range p.keep {
+			dst = append(dst, Proposal{Image: image, Box: p.boxes[k], Score: p.scores[k]})
+		}
+	}
+	return dst
+}
+
+// decode adds the level's best anchors of one image, decoded and clipped, if
+// they are large enough.
+func (p *Proposer) decode(level Level, index, image int, view View) {
+	g := level.Grid
+	anchors, area := len(g.Cell), g.H*g.W
+	logits := level.Logits[image*anchors*area:][:anchors*area]
+	deltas := level.Deltas[image*4*anchors*area:][:4*anchors*area]
+	w, h := float32(view.ScaledWidth), float32(view.ScaledHeight)
+	p.selectBest(logits, anchors, area)
+	for _, c := range p.best {
+		a, cell := int(c.index)%anchors, int(c.index)/anchors
+		at := 4*a*area + cell // [4A H W]
+		d := box.Delta{DX: deltas[at], DY: deltas[at+area], DW: deltas[at+2*area], DH: deltas[at+3*area]}
+		b := coder.Decode(g.At(int(c.index)), d).Clip(w, h)
+		// The negation drops NaN too: a broken model proposes nothing.
+		if !(b.Width() >= p.cfg.MinSize && b.Height() >= p.cfg.MinSize) || !b.Finite() {
+			continue
+		}
+		p.boxes = append(p.boxes, b)
+		p.scores = append(p.scores, sigmoid(c.logit))
+		p.groups = append(p.groups, index)
+	}
+}
+
+func sigmoid(v float32) float32 { return float32(1 / (1 + math.Exp(-float64(v)))) }
+
+// buckets of selectBest: the upper 16 bits of a float's ordered pattern, a
+// granularity of 1/128 of the value.
+const buckets = 1 << 16
+
+// selectBest puts the PreNMS largest logits ([A H W]) into p.best, in
+// descending order, ties by Grid order. Counting the logits' upper bits finds
+// the threshold in one pass over the map, so that only about PreNMS of up to
+// 270,000 values (800×1344) are ever compared.
+func (p *Proposer) selectBest(logits []float32, anchors, area int) {
+	p.best = p.best[:0]
+	var threshold uint32
+	if n := p.cfg.PreNMS; n < len(logits) {
+		if p.counts == nil {
+			p.counts = make([]uint32, buckets)
+		}
+		clear(p.counts)
+		for _, v := range logits {
+			p.counts[ordered(v)>>16]++
+		}
+		b := buckets - 1
+		for sum := int(p.counts[b]); sum < n; sum += int(p.counts[b]) {
+			b--
+		}
+		threshold = uint32(b) << 16
+	}
+	for a := range anchors {
+		for cell, v := range logits[a*area:][:area] {
+			if ordered(v) >= threshold && v == v { // not NaN
+				p.best = append(p.best, candidate{v, int32(cell*anchors + a)})
+			}
+		}
+	}
+	slices.SortFunc(p.best, func(x, y candidate) int {
+		switch {
+		case x.logit > y.logit:
+			return -1
+		case x.logit < y.logit:
+			return 1
+		}
+		return int(x.index - y.index)
+	})
+	p.best = p.best[:min(len(p.best), p.cfg.PreNMS)]
+}
+
+// ordered maps a float to an unsigned integer of the same order.
+func ordered(v float32) uint32 {
+	b := math.Float32bits(v)
+	if b>>31 != 0 {
+		return ^b
+	}
+	return b | 1<<31
+}
+
+// Rois writes the proposals as the rows [image x0 y0 x1 y1] that region
+// pooling wants, and zeros the rest of dst ([R 5]): rows of zeros are regions
+// without extent that cost little and are not read.
+func Rois(dst []float32, proposals []Proposal) {
+	for i, p := range proposals {
+		copy(dst[5*i:], []float32{float32(p.Image), p.Box.X0, p.Box.Y0, p.Box.X1, p.Box.Y1})
+	}
+	clear(dst[5*len(proposals):])
+}
