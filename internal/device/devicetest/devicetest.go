@@ -245,7 +245,7 @@ func random(name string) *rand.Rand {
 	return rand.New(rand.NewPCG(h.Sum64(), 1))
 }
 
-// params makes arrays a device.Params.
+// Param makes arrays a device.Params.
 func (a arrays) Param(key string, shape nd.Shape) ([]float32, error) {
 	return device.MapParams(a).Param(key, shape)
 }

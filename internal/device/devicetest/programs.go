@@ -427,10 +427,10 @@ func steps(t *testing.T, open Opener) {
 		for v := range g.Nodes {
 			want += g.FLOPs(nn.Value(v))
 		}
-		var time time.Duration
+		var spent time.Duration
 		for _, step := range p.Steps() {
 			got += step.FLOPs
-			time += step.Time
+			spent += step.Time
 			if step.Name == "" || step.Op == "" || step.Algorithm == "" || step.Layout == "" || len(step.Shape) == 0 || step.Time < 0 {
 				t.Errorf("incomplete step %+v", step)
 			}
@@ -438,7 +438,7 @@ func steps(t *testing.T, open Opener) {
 		if got != want {
 			t.Errorf("the steps count %d floating-point operations, the graph %d", got, want)
 		}
-		if time <= 0 {
+		if spent <= 0 {
 			t.Error("the steps took no time")
 		}
 	}

@@ -22,24 +22,22 @@ func Open(threads int) device.Device {
 	if threads < 1 {
 		threads = runtime.GOMAXPROCS(0)
 	}
-	return &host{engine: newEngine[float32](threads), turn: make(chan struct{}, 1)}
+	return &host{
+		name:   fmt.Sprintf("ref (plain Go, %d threads)", threads),
+		turn:   make(chan struct{}, 1),
+		engine: newEngine[float32](threads),
+	}
 }
 
 // host implements device.Device.
 type host struct {
+	name    string
 	turn    chan struct{}    // holds a token while somebody compiles or runs
 	engine  *engine[float32] // nil once closed
 	sources []device.Params  // whose parameters are packed; the index is their name
 }
 
-func (d *host) Name() string {
-	d.turn <- struct{}{}
-	defer d.release()
-	if d.engine == nil {
-		return "ref (closed)"
-	}
-	return fmt.Sprintf("ref (plain Go, %d threads)", d.engine.team.threads)
-}
+func (d *host) Name() string { return d.name }
 
 func (d *host) release() { <-d.turn }
 

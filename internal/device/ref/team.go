@@ -19,7 +19,7 @@ type team struct {
 	job     job
 	tasks   int64
 	next    atomic.Int64
-	wake    chan bool // true: help with the job; false: go home
+	wake    chan bool      // true: help with the job; false: go home
 	busy    sync.WaitGroup // with the job
 	alive   sync.WaitGroup // since start
 }
