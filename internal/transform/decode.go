@@ -78,6 +78,8 @@ func Decode(r io.Reader, limits Limits) (image.Image, error) {
 		return nil, fmt.Errorf("transform: %w: %dx%d is more than %d megapixels", ErrTooLarge, h.width, h.height, limits.Pixels/1e6)
 	case h.memory > limits.Memory:
 		return nil, fmt.Errorf("transform: %w: decoding %dx%d takes %d MiB, more than %d", ErrTooLarge, h.width, h.height, h.memory>>20, limits.Memory>>20)
+	case h.scans > maxScans:
+		return nil, fmt.Errorf("transform: %w: a progressive JPEG of more than %d scans", ErrDamaged, maxScans)
 	case int64(len(data)) < h.least:
 		return nil, fmt.Errorf("transform: %w: %dx%d pixels cannot be in %d bytes; it is cut off", ErrDamaged, h.width, h.height, len(data))
 	}
@@ -157,6 +159,7 @@ type header struct {
 	least         int64 // bytes that so many pixels take at the very least
 	orientation   int   // EXIF's, 1…8
 	progressive   bool
+	scans         int  // of a progressive file
 	ended         bool // the file's end is there
 }
 
@@ -205,7 +208,13 @@ func pngHeader(data []byte) (header, error) {
 	return h, nil
 }
 
-const endOfImage = "\xff\xd9"
+const (
+	startOfScan = "\xff\xda"
+	endOfImage  = "\xff\xd9"
+	// maxScans bounds the time that a progressive file may take: a scan of 200
+	// bytes costs a pass over all coefficients. Encoders make about ten.
+	maxScans = 200
+)
 
 func jpegHeader(data []byte) (header, error) {
 	c, err := jpeg.DecodeConfig(bytes.NewReader(data))
@@ -235,6 +244,9 @@ func jpegHeader(data []byte) (header, error) {
 		switch {
 		case marker >= 0xc0 && marker <= 0xc2:
 			h.progressive = marker == 0xc2
+			if h.progressive {
+				h.scans = bytes.Count(data, []byte(startOfScan)) // in coded data only 0 or a restart follows 0xff
+			}
 			h.memory = jpegMemory(body, c.Width, c.Height, h.progressive)
 		case marker == 0xe1 && bytes.HasPrefix(body, []byte("Exif\x00\x00")):
 			h.orientation = orientation(body[6:])

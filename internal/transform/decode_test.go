@@ -212,6 +212,7 @@ func TestDecodeErrors(t *testing.T) {
 		{"jpeg bomb", resizedJPEG(jpg, 65500, 65500), DefaultLimits(), ErrTooLarge, "65500x65500"},
 		{"jpeg of few bytes", resizedJPEG(jpg, 9000, 9000), DefaultLimits(), ErrDamaged, "cannot be in"},
 		{"memory of progressive", resizedJPEG(progressive, 700, 700), Limits{Bytes: 1 << 20, Pixels: 1e6, Memory: 3 << 20}, ErrTooLarge, "takes 3 MiB"},
+		{"many scans", append(bytes.Clone(progressive), bytes.Repeat([]byte("\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00"), 300)...), DefaultLimits(), ErrDamaged, "scans"},
 		{"bytes", jpg, Limits{Bytes: 1000, Pixels: 1e6, Memory: 1 << 20}, ErrTooLarge, "1000 bytes"},
 	} {
 		t.Run(strings.ReplaceAll(k.name, " ", "_"), func(t *testing.T) {
