@@ -38,7 +38,7 @@ type Dataset struct {
 // own format numbers it.
 type Class struct {
 	Name          string
-	ID            int    // COCO: category id, with holes; VOC: 1…20; otherwise index + 1 (YOLO: index)
+	ID            int    // COCO: category id, with holes; VOC: 1…20; otherwise index + 1
 	Supercategory string // COCO only
 }
 
@@ -48,6 +48,7 @@ type Image struct {
 	ID            string // COCO: the id in decimal; VOC and YOLO: the file stem
 	File          string // the name in the annotation, as written there
 	Path          string // where the photo lies; empty where no folder of photos is known
+	Split         string // VOC: the split that was asked for; YOLO: train, val or test
 	Annotation    string // the file that describes it: the JSON, the XML, the label file
 	Width, Height int    // pixels, as annotated (YOLO: of the upright photo); 0 where the annotation does not say
 	Objects       []Object

@@ -6,26 +6,27 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"image"
-	_ "image/jpeg" // registers the formats that are read
-	_ "image/png"
+	"image/jpeg"
+	"image/png"
 	"io"
 	"os"
 )
 
-// maxPixels bounds the photos that are decoded: twice what Pillow warns of,
-// where Pillow itself refuses (DecompressionBombError).
-const maxPixels = 178_956_970
-
-// imageHead is what a photo's header says.
+// imageHead is what a photo's header says. Everything here follows
+// transform.Decode, which gives pictures upright.
 type imageHead struct {
 	format        string
 	width, height int // upright: after EXIF's orientation
 	orientation   int // EXIF's 1…8
 }
 
-// swapped reports whether the orientation exchanges width and height.
-func (h imageHead) swapped() bool { return h.orientation >= 5 }
+// stored returns the size before EXIF's orientation.
+func (h imageHead) stored() (width, height int) {
+	if h.orientation >= 5 {
+		return h.height, h.width
+	}
+	return h.width, h.height
+}
 
 // errUnsupported marks a photo in a format that is not read.
 var errUnsupported = errors.New("format is not read")
@@ -52,10 +53,15 @@ func decodeHead(r *bufio.Reader) (imageHead, error) {
 		}
 		return h, fmt.Errorf("%s: %w; convert it to JPEG or PNG", h.format, errUnsupported)
 	}
-	// What is read on the way to the size holds the EXIF segment, which
+	// What is read on the way to the size holds JPEG's EXIF segment, which
 	// stands before it.
 	var seen bytes.Buffer
-	c, _, err := image.DecodeConfig(io.TeeReader(io.LimitReader(r, 16<<20), &seen))
+	in := io.TeeReader(io.LimitReader(r, 16<<20), &seen)
+	decode := jpeg.DecodeConfig
+	if h.format == "png" {
+		decode = png.DecodeConfig
+	}
+	c, err := decode(in)
 	if err != nil {
 		return h, err
 	}
@@ -64,9 +70,11 @@ func decodeHead(r *bufio.Reader) (imageHead, error) {
 	}
 	h.width, h.height = c.Width, c.Height
 	if h.format == "jpeg" {
-		h.orientation, _ = exifOrientation(seen.Bytes())
+		h.orientation = exifOrientation(seen.Bytes())
+	} else {
+		h.orientation = pngOrientation(io.MultiReader(&seen, r))
 	}
-	if h.swapped() {
+	if h.orientation >= 5 {
 		h.width, h.height = h.height, h.width
 	}
 	return h, nil
@@ -94,56 +102,82 @@ func sniff(b []byte) string {
 }
 
 // exifOrientation finds the orientation in a JPEG's EXIF segment (CIPA
-// DC-008, 4.6.4, tag 0x0112) and the offset of its two bytes. It is 1 where
-// there is none.
-func exifOrientation(b []byte) (orientation, offset int) {
-	for i := 2; i+4 <= len(b) && b[i] == 0xff; {
-		marker, n := b[i+1], int(binary.BigEndian.Uint16(b[i+2:]))
-		if marker == 0xff { // fill byte
+// DC-008, 4.6.4, tag 0x0112); 1 where there is none.
+func exifOrientation(b []byte) int {
+	for i := 2; i+4 <= len(b); {
+		if b[i] != 0xff || b[i+1] == 0xff {
 			i++
 			continue
 		}
-		if marker == 0xda || n < 2 {
+		n := int(binary.BigEndian.Uint16(b[i+2:]))
+		if b[i+1] == 0xda || n < 2 || i+2+n > len(b) {
 			break
 		}
-		seg := b[i+4 : min(i+2+n, len(b))]
-		if marker == 0xe1 && bytes.HasPrefix(seg, []byte("Exif\x00\x00")) {
-			if o, at := tiffOrientation(seg[6:]); o != 0 {
-				return o, i + 4 + 6 + at
-			}
-			break
+		if seg := b[i+4 : i+2+n]; b[i+1] == 0xe1 && bytes.HasPrefix(seg, []byte("Exif\x00\x00")) {
+			return tiffOrientation(seg[6:])
 		}
 		i += 2 + n
 	}
-	return 1, 0
+	return 1
+}
+
+// pngOrientation looks for an eXIf chunk before the pixels.
+func pngOrientation(r io.Reader) int {
+	var head [8]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil { // the signature
+		return 1
+	}
+	for {
+		if _, err := io.ReadFull(r, head[:]); err != nil {
+			return 1
+		}
+		n := int64(binary.BigEndian.Uint32(head[:]))
+		switch string(head[4:]) {
+		case "IDAT", "IEND":
+			return 1
+		case "eXIf":
+			b, err := io.ReadAll(io.LimitReader(r, min(n, 1<<20)))
+			if err != nil {
+				return 1
+			}
+			return tiffOrientation(b)
+		}
+		if _, err := io.CopyN(io.Discard, r, n+4); err != nil {
+			return 1
+		}
+	}
 }
 
 // tiffOrientation looks the orientation up in the first directory of EXIF's
-// TIFF structure; 0 if there is none.
-func tiffOrientation(t []byte) (orientation, offset int) {
+// TIFF structure; 1 if there is none.
+func tiffOrientation(t []byte) int {
 	if len(t) < 8 {
-		return 0, 0
+		return 1
 	}
 	var order binary.ByteOrder = binary.LittleEndian
-	if t[0] == 'M' {
+	switch string(t[:4]) {
+	case "II*\x00":
+	case "MM\x00*":
 		order = binary.BigEndian
+	default:
+		return 1
 	}
 	dir := int64(order.Uint32(t[4:]))
-	if dir+2 > int64(len(t)) {
-		return 0, 0
+	if dir < 8 || dir+2 > int64(len(t)) {
+		return 1
 	}
-	n := int(order.Uint16(t[dir:]))
-	for k := range n {
-		e := dir + 2 + 12*int64(k)
+	const short = 3
+	for k := range int64(order.Uint16(t[dir:])) {
+		e := dir + 2 + 12*k
 		if e+12 > int64(len(t)) {
 			break
 		}
-		if order.Uint16(t[e:]) == 0x0112 {
+		if order.Uint16(t[e:]) == 0x0112 && order.Uint16(t[e+2:]) == short {
 			if o := int(order.Uint16(t[e+8:])); o >= 1 && o <= 8 {
-				return o, int(e) + 8
+				return o
 			}
 			break
 		}
 	}
-	return 0, 0
+	return 1
 }

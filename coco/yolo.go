@@ -262,7 +262,7 @@ func loadYOLO(ctx context.Context, spec Spec) (*Dataset, error) {
 		return nil, err
 	}
 	d := &Dataset{Format: FormatYOLO, Path: spec.Path, Photos: y.root, Faults: append(y.faults, faults...)}
-	d.Classes = classesOf(y.names, func(i int) int { return i })
+	d.Classes = classesOf(y.names, func(i int) int { return i + 1 })
 	d.Images = make([]Image, len(paths))
 	found := make([][]Fault, len(paths))
 	g, ctx := errgroup.WithContext(ctx)
