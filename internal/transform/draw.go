@@ -1,6 +1,7 @@
 package transform
 
 import (
+	"bufio"
 	"cmp"
 	"fmt"
 	"image"
@@ -10,6 +11,7 @@ import (
 	"image/png"
 	"io"
 	"math"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -24,23 +26,13 @@ import (
 	"resdet/internal/det"
 )
 
-// Label returns what [Draw] writes at a detection: the name of its class and
-// its score. Classes without a name are numbered.
-func Label(names []string) func(det.Detection) string {
-	return func(d det.Detection) string {
-		if d.Class >= 0 && d.Class < len(names) {
-			return fmt.Sprintf("%s %.2f", names[d.Class], d.Score)
-		}
-		return fmt.Sprintf("class %d %.2f", d.Class, d.Score)
-	}
-}
-
 // Draw returns a copy of img, opaque and with its corner at the origin, on
-// which the detections are boxed and labelled. Boxes are in original pixels of
-// img; each class has its colour. Lines and letters grow with the picture, and
+// which the detections are boxed and labelled with their class's name and score.
+// Boxes are in original pixels of img; each class has its colour; classes
+// beyond names are numbered, and an empty name means no label. Lines and letters grow with the picture, and
 // labels stay inside it and clear of each other where there is room; a surer
 // detection lies over a less sure one.
-func Draw(img image.Image, dets []det.Detection, label func(det.Detection) string) *image.RGBA {
+func Draw(img image.Image, dets []det.Detection, names []string) *image.RGBA {
 	copied := opaque(img) // where all is opaque, NRGBA and RGBA are one
 	out := &image.RGBA{Pix: copied.Pix, Stride: copied.Stride, Rect: copied.Rect}
 
@@ -65,13 +57,23 @@ func Draw(img image.Image, dets []det.Detection, label func(det.Detection) strin
 
 	texts := make([]string, len(sorted))
 	for i, d := range sorted {
-		texts[i] = label(d)
+		texts[i] = label(d, names)
 	}
 	plates := layout(texts, boxes, out.Rect, max(9, side/54)) // letters of 9 pixels are the smallest that read well
 	for i := range slices.Backward(sorted) {
 		plates[i].draw(out, Colour(sorted[i].Class))
 	}
 	return out
+}
+
+func label(d det.Detection, names []string) string {
+	if d.Class >= 0 && d.Class < len(names) {
+		if names[d.Class] == "" {
+			return ""
+		}
+		return fmt.Sprintf("%s %.2f", names[d.Class], d.Score)
+	}
+	return fmt.Sprintf("class %d %.2f", d.Class, d.Score)
 }
 
 func round(v float32) int { return int(math.Floor(float64(v) + 0.5)) }
@@ -159,7 +161,9 @@ func layout(texts []string, boxes []image.Rectangle, picture image.Rectangle, si
 	for i := range plates {
 		plates[i] = newPlate(texts[i], size, picture.Dx(), faces)
 		plates[i].place(boxes[i], picture, taken)
-		taken = append(taken, plates[i].at)
+		if texts[i] != "" {
+			taken = append(taken, plates[i].at)
+		}
 	}
 	return plates
 }
@@ -258,6 +262,31 @@ func (p *plate) draw(out *image.RGBA, c color.RGBA) {
 	at := p.at.Min.Add(p.origin)
 	d := font.Drawer{Dst: out, Src: image.NewUniform(ink(c)), Face: p.face, Dot: fixed.P(at.X, at.Y)}
 	d.DrawString(p.text)
+}
+
+// Save writes img to a file in the format that its extension says, as [Encode]
+// does. A file that could not be written whole is removed.
+func Save(path string, img image.Image) (err error) {
+	f, err := os.Create(path)
+	if err != nil {
+		return fmt.Errorf("transform: %w", err)
+	}
+	defer func() {
+		if closed := f.Close(); err == nil && closed != nil {
+			err = fmt.Errorf("transform: %w", closed)
+		}
+		if err != nil {
+			os.Remove(path)
+		}
+	}()
+	w := bufio.NewWriter(f)
+	if err := Encode(w, path, img); err != nil {
+		return err
+	}
+	if err := w.Flush(); err != nil {
+		return fmt.Errorf("transform: %w", err)
+	}
+	return nil
 }
 
 // Encode writes img in the format that the name's extension says: .jpg and

@@ -6,6 +6,9 @@ import (
 	"image"
 	"image/color"
 	"math"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"resdet/internal/box"
@@ -13,6 +16,9 @@ import (
 )
 
 var someNames = []string{"car", "person", "a class whose name is far too long for a small picture"}
+
+// unlabelled is names that leave the boxes alone.
+var unlabelled = make([]string, 5)
 
 // scene is detections in fractions of the picture, at its edges and beyond,
 // tiny, and on top of each other.
@@ -30,12 +36,12 @@ func scene(w, h int) []det.Detection {
 func TestDrawAtAnySize(t *testing.T) {
 	for _, size := range [][2]int{{1, 1}, {3, 200}, {64, 48}, {640, 480}, {1280, 720}, {8000, 6000}} {
 		t.Run(fmt.Sprintf("%dx%d", size[0], size[1]), func(t *testing.T) {
-			if size[0] > 2000 && testing.Short() {
-				t.Skip("large")
+			if size[0] > 2000 && raceEnabled {
+				t.Skip("48 megapixels take the race detector ten seconds, and nothing is concurrent")
 			}
 			w, h := size[0], size[1]
 			img := image.NewGray(image.Rect(0, 0, w, h))
-			out := Draw(img, scene(w, h), Label(someNames))
+			out := Draw(img, scene(w, h), someNames)
 			if out.Rect != img.Rect || !out.Opaque() {
 				t.Fatalf("%v, opaque %v", out.Rect, out.Opaque())
 			}
@@ -44,7 +50,7 @@ func TestDrawAtAnySize(t *testing.T) {
 			}
 			// One box, no label: its line stands at its edge and no further.
 			b := box.Box{X0: 0.25 * float32(w), Y0: 0.25 * float32(h), X1: 0.75 * float32(w), Y1: 0.75 * float32(h)}
-			out = Draw(img, []det.Detection{{Class: 4, Score: 1, Box: b}}, noLabel)
+			out = Draw(img, []det.Detection{{Class: 4, Score: 1, Box: b}}, unlabelled)
 			line := 0
 			for out.RGBAAt(w/4+line, h/2) == Colour(4) {
 				line++
@@ -56,8 +62,6 @@ func TestDrawAtAnySize(t *testing.T) {
 	}
 }
 
-func noLabel(det.Detection) string { return "" }
-
 func TestDrawLeavesTheRest(t *testing.T) {
 	img := formula(200, 100)
 	before := bytes.Clone(img.Pix)
@@ -66,7 +70,7 @@ func TestDrawLeavesTheRest(t *testing.T) {
 		{Class: 1, Score: 0.5, Box: box.Box{X0: 40, Y0: 30, X1: 80, Y1: 60}},
 		{Class: 1, Score: 0.5, Box: box.Box{X0: float32(math.NaN()), Y0: 30, X1: 80, Y1: 60}},
 		{Class: 2, Score: 0.5, Box: box.Box{X0: 0, Y0: 0, X1: float32(math.Inf(1)), Y1: 60}},
-	}, noLabel)
+	}, unlabelled)
 	if !bytes.Equal(img.Pix, before) {
 		t.Error("the input was drawn on")
 	}
@@ -86,7 +90,7 @@ func TestDrawLeavesTheRest(t *testing.T) {
 func TestDrawPutsTheSurerOnTop(t *testing.T) {
 	b := box.Box{X0: 10, Y0: 30, X1: 90, Y1: 90}
 	dets := []det.Detection{{Class: 0, Score: 0.4, Box: b}, {Class: 1, Score: 0.9, Box: b}, {Class: 2, Score: 0.6, Box: b}}
-	out := Draw(image.NewGray(image.Rect(0, 0, 100, 100)), dets, noLabel)
+	out := Draw(image.NewGray(image.Rect(0, 0, 100, 100)), dets, unlabelled)
 	if got := out.RGBAAt(10, 85); got != Colour(1) {
 		t.Errorf("%v, want %v", got, Colour(1))
 	}
@@ -102,7 +106,7 @@ func TestLabelsStayInsideAndApart(t *testing.T) {
 		var texts []string
 		var boxes []image.Rectangle
 		for _, d := range scene(size[0], size[1]) {
-			texts = append(texts, Label(someNames)(d))
+			texts = append(texts, label(d, someNames))
 			b := d.Box.Clip(float32(size[0]), float32(size[1]))
 			boxes = append(boxes, image.Rect(int(b.X0), int(b.Y0), int(b.X1), int(b.Y1)))
 		}
@@ -124,9 +128,8 @@ func TestLabelsStayInsideAndApart(t *testing.T) {
 }
 
 func TestLabel(t *testing.T) {
-	label := Label([]string{"cat"})
-	for class, want := range map[int]string{0: "cat 0.50", 1: "class 1 0.50", -1: "class -1 0.50"} {
-		if got := label(det.Detection{Class: class, Score: 0.499}); got != want {
+	for class, want := range map[int]string{0: "cat 0.50", 1: "", 2: "class 2 0.50", -1: "class -1 0.50"} {
+		if got := label(det.Detection{Class: class, Score: 0.499}, []string{"cat", ""}); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
@@ -172,6 +175,32 @@ func TestEncode(t *testing.T) {
 	}
 }
 
+func TestSave(t *testing.T) {
+	img := Draw(formula(40, 30), nil, nil)
+	path := filepath.Join(t.TempDir(), "a.png")
+	if err := Save(path, img); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if back, err := Decode(f, DefaultLimits()); err != nil || !bytes.Equal(opaque(back).Pix, img.Pix) {
+		t.Errorf("read back: %v", err)
+	}
+	bad := filepath.Join(t.TempDir(), "a.tiff")
+	if err := Save(bad, img); err == nil || !strings.Contains(err.Error(), "a.tiff") {
+		t.Errorf("a.tiff: %v", err)
+	}
+	if _, err := os.Stat(bad); err == nil {
+		t.Error("a file that failed was left")
+	}
+	if err := Save(filepath.Join(path, "b.png"), img); err == nil {
+		t.Error("a file is no folder")
+	}
+}
+
 func BenchmarkDraw(b *testing.B) {
 	img := ycc(1280, 720, image.YCbCrSubsampleRatio420)
 	var dets []det.Detection
@@ -182,6 +211,6 @@ func BenchmarkDraw(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		Draw(img, dets, Label(someNames))
+		Draw(img, dets, someNames)
 	}
 }
