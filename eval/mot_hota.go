@@ -145,18 +145,21 @@ func hotaMeans(pairs map[[2]int]*hotaPair, trueBoxes, predBoxes map[int]int, obj
 		h := math.Sqrt(detA * assA)
 
 		r.Alpha[a] = h
-		r.HOTA += h / hotaOverlaps
-		r.DetA += detA / hotaOverlaps
-		r.AssA += assA / hotaOverlaps
-		r.DetRe += detRe / hotaOverlaps
-		r.DetPr += detPr / hotaOverlaps
-		r.AssRe += assRe / hotaOverlaps
-		r.AssPr += assPr / hotaOverlaps
-		r.LocA += locA / hotaOverlaps
-		r.OWTA += math.Sqrt(detRe*assA) / hotaOverlaps
+		r.HOTA += h
+		r.DetA += detA
+		r.AssA += assA
+		r.DetRe += detRe
+		r.DetPr += detPr
+		r.AssRe += assRe
+		r.AssPr += assPr
+		r.LocA += locA
+		r.OWTA += math.Sqrt(detRe*assA)
 		if a == 0 {
 			r.HOTA0, r.LocA0 = h, locA
 		}
+	}
+	for _, sum := range []*float64{&r.HOTA, &r.DetA, &r.AssA, &r.DetRe, &r.DetPr, &r.AssRe, &r.AssPr, &r.LocA, &r.OWTA} {
+		*sum /= hotaOverlaps
 	}
 	return r
 }
