@@ -226,10 +226,6 @@ func (s *motScorer) result() (MOTResult, error) {
 // assignment of identities can have. Identities that have nothing in common,
 // directly or through others, are assigned apart, which keeps matrices small.
 func mostCommon(common map[[2]int]int) (int, error) {
-	type group struct {
-		rows, cols map[int]int // index of an id in the group's matrix
-		pairs      [][2]int
-	}
 	next := map[int][]int{} // predicted ids of a true one
 	back := map[int][]int{}
 	for p := range common {
@@ -243,33 +239,34 @@ func mostCommon(common map[[2]int]int) (int, error) {
 			continue
 		}
 		done[first] = true
-		g := group{rows: map[int]int{first: 0}, cols: map[int]int{}}
+		rows, cols := map[int]int{first: 0}, map[int]int{} // index of an id in the group's matrix
+		var pairs [][2]int
 		for queue := []int{first}; len(queue) > 0; queue = queue[1:] {
 			for _, col := range next[queue[0]] {
-				g.pairs = append(g.pairs, [2]int{queue[0], col})
-				if _, ok := g.cols[col]; ok {
+				pairs = append(pairs, [2]int{queue[0], col})
+				if _, ok := cols[col]; ok {
 					continue
 				}
-				g.cols[col] = len(g.cols)
+				cols[col] = len(cols)
 				for _, row := range back[col] {
 					if !done[row] {
 						done[row] = true
-						g.rows[row] = len(g.rows)
+						rows[row] = len(rows)
 						queue = append(queue, row)
 					}
 				}
 			}
 		}
-		if len(g.rows) > maxMOTCells/len(g.cols) {
-			return 0, fmt.Errorf("eval: mot: %d objects and %d predicted ids overlap in one group, too many to assign", len(g.rows), len(g.cols))
+		if len(rows) > maxMOTCells/len(cols) {
+			return 0, fmt.Errorf("eval: mot: %d objects and %d predicted ids overlap in one group, too many to assign", len(rows), len(cols))
 		}
-		cost := make([]float64, len(g.rows)*len(g.cols))
-		for _, p := range g.pairs {
-			cost[g.rows[p[0]]*len(g.cols)+g.cols[p[1]]] = -float64(common[p])
+		cost := make([]float64, len(rows)*len(cols))
+		for _, p := range pairs {
+			cost[rows[p[0]]*len(cols)+cols[p[1]]] = -float64(common[p])
 		}
-		for i, j := range assign.Min(cost, len(g.rows), len(g.cols)) {
+		for i, j := range assign.Min(cost, len(rows), len(cols)) {
 			if j >= 0 {
-				total -= int(cost[i*len(g.cols)+j])
+				total -= int(cost[i*len(cols)+j])
 			}
 		}
 	}

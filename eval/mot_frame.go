@@ -40,8 +40,9 @@ func groupMOT(gt, pred []MOTRow) []motFrame {
 	return frames
 }
 
-// keepMOT returns the frames with the rows for which object and prediction
-// report true, without frames that have none left.
+// keepMOT returns the frames with the ground truth for which object is true
+// and the predictions that dropped does not mark (nil: it marks none), without
+// frames that have no row left.
 func keepMOT(frames []motFrame, object func(MOTRow) bool, dropped func(f motFrame) []bool) []motFrame {
 	var kept []motFrame
 	for _, f := range frames {

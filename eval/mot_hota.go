@@ -153,7 +153,7 @@ func hotaMeans(pairs map[[2]int]*hotaPair, trueBoxes, predBoxes map[int]int, obj
 		r.AssRe += assRe
 		r.AssPr += assPr
 		r.LocA += locA
-		r.OWTA += math.Sqrt(detRe*assA)
+		r.OWTA += math.Sqrt(detRe * assA)
 		if a == 0 {
 			r.HOTA0, r.LocA0 = h, locA
 		}
