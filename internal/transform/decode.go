@@ -29,6 +29,9 @@ type Limits struct {
 	Memory int64 // bytes that decoding takes, the file apart; progressive JPEGs take 4 a sample more than others
 }
 
+// maxPhotoSide is JPEG's bound, for PNG too: [Scratch] grows with the width.
+const maxPhotoSide = 65535
+
 // DefaultLimits allows what cameras make: 64 MiB, 100 megapixels, and 768 MiB
 // of memory (a progressive 4:2:0 JPEG of 100 megapixels, an upright 4:2:0 photo
 // of 84 that must be turned).
@@ -74,6 +77,8 @@ func Decode(r io.Reader, limits Limits) (image.Image, error) {
 		h.memory += 8 * pixels // a copy in RGB and a turned one
 	}
 	switch {
+	case max(h.width, h.height) > maxPhotoSide:
+		return nil, fmt.Errorf("transform: %w: %dx%d has a side of more than %d pixels", ErrTooLarge, h.width, h.height, maxPhotoSide)
 	case pixels > limits.Pixels:
 		return nil, fmt.Errorf("transform: %w: %dx%d is more than %d megapixels", ErrTooLarge, h.width, h.height, limits.Pixels/1e6)
 	case h.memory > limits.Memory:

@@ -207,6 +207,7 @@ func TestDecodeErrors(t *testing.T) {
 		{"png cut in half", whole[:len(whole)/2], DefaultLimits(), ErrDamaged, "cut off"},
 		{"png spoilt", spoil(whole, len(whole)/2), DefaultLimits(), ErrDamaged, "png"},
 		{"png bomb", bomb(40000, 40000, 8, 2), DefaultLimits(), ErrTooLarge, "40000x40000"},
+		{"png of one long row", bomb(90_000_000, 1, 8, 0), DefaultLimits(), ErrTooLarge, "90000000x1"},
 		{"memory of png", whole, Limits{Bytes: 1 << 20, Pixels: 1e6, Memory: 4*64*48 - 1}, ErrTooLarge, "MiB"},
 		{"png of few bytes", bomb(9000, 9000, 8, 0), DefaultLimits(), ErrDamaged, "cannot be in"},
 		{"jpeg bomb", resizedJPEG(jpg, 65500, 65500), DefaultLimits(), ErrTooLarge, "65500x65500"},
