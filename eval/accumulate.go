@@ -151,10 +151,17 @@ func (s *steps) average(points []float64, objects int, keep bool) curve {
 
 // parallel calls f(0) … f(n−1) on all cores.
 func parallel(n int, f func(i int)) {
+	parallelWorkers(n, func() func(int) { return f })
+}
+
+// parallelWorkers is parallel where every goroutine calls a function of its
+// own, made by newWorker.
+func parallelWorkers(n int, newWorker func() func(i int)) {
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range min(n, runtime.GOMAXPROCS(0)) {
 		wg.Go(func() {
+			f := newWorker()
 			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
 				f(int(i))
 			}

@@ -68,10 +68,10 @@ func (f *finder) find(cfg Config, img *Image) findings {
 		}
 		// The best overlap with an object of the class, of another class, with
 		// one of the class that is taken, and with any.
-		own, other, taken, any := -1, -1, 0.0, 0.0
+		own, other, taken, best := -1, -1, 0.0, 0.0
 		for j := range g {
 			v := f.iou[i*g+j]
-			any = max(any, v)
+			best = max(best, v)
 			if class(j) != img.Detections[d].Class {
 				if other < 0 || v > f.iou[i*g+other] {
 					other = j
@@ -96,7 +96,7 @@ func (f *finder) find(cfg Config, img *Image) findings {
 			f.want(i, other)
 		case taken >= causeForeground:
 			s.kind = kindDupe
-		case any <= causeBackground:
+		case best <= causeBackground:
 			s.kind = kindBkg
 		default:
 			s.kind = kindBoth

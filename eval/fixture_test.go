@@ -83,22 +83,26 @@ func readJSON(t testing.TB, path string, v any) {
 
 func (s sample) evaluate(t testing.TB, p Protocol) *Result {
 	t.Helper()
-	cfg := DefaultConfig()
-	cfg.Protocol, cfg.Classes = p, s.Classes
-	e, err := New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, id := range s.Images {
-		if err := e.Add(id, s.Truths[id], s.Dets[id]); err != nil {
-			t.Fatal(err)
-		}
-	}
-	r, err := e.Result()
+	r, err := s.result(p)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return r
+}
+
+func (s sample) result(p Protocol) (*Result, error) {
+	cfg := DefaultConfig()
+	cfg.Protocol, cfg.Classes = p, s.Classes
+	e, err := New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range s.Images {
+		if err := e.Add(id, s.Truths[id], s.Dets[id]); err != nil {
+			return nil, err
+		}
+	}
+	return e.Result()
 }
 
 func near(t testing.TB, what string, got, want Value, tol float64) {
@@ -169,4 +173,3 @@ func TestEqualToDevkit(t *testing.T) {
 		}
 	}
 }
-
