@@ -1,0 +1,136 @@
+//go:build cgo && linux && amd64 && !noonednn
+
+#include <float.h>
+#include <omp.h>
+
+#include <oneapi/dnnl/dnnl.h>
+
+#include "kern_isa.h"
+
+int rd_isa(void) {
+	static int isa = -1;
+	if (isa < 0) {
+		int allowed = dnnl_get_effective_cpu_isa();
+		int have = RD_BASE;
+		if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && (allowed & dnnl_cpu_isa_avx2) == dnnl_cpu_isa_avx2) have = RD_AVX2;
+		if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+		    __builtin_cpu_supports("avx512dq") && (allowed & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core)
+			have = RD_AVX512;
+		isa = have;
+	}
+	return isa;
+}
+
+void rd_parallel(rd_items run, const rd_call *c, int64_t n) {
+#pragma omp parallel if (n > 1)
+	{
+		int64_t team = omp_get_num_threads(), me = omp_get_thread_num();
+		int64_t from = n * me / team, to = n * (me + 1) / team;
+		if (from < to) run(c, from, to);
+	}
+}
+
+// Items are rows of output: (image, 16 channels, row).
+typedef struct {
+	int n, b, y;
+} rd_row;
+INLINE rd_row row_of(const rd_map *m, int64_t item) {
+	int64_t nb = item / m->h;
+	return (rd_row){(int)(nb / blocks16(m)), (int)(nb % blocks16(m)), (int)(item % m->h)};
+}
+INLINE int64_t rows(const rd_map *m) { return (int64_t)m->n * blocks16(m) * m->h; }
+INLINE int64_t at(const rd_map *m, rd_row r, int y) {
+	return r.n * m->img + r.b * m->blk + (int64_t)y * m->w * m->pix;
+}
+
+// relu(in0·scale + shift + in1)
+INLINE void pointwise(const rd_call *c, int64_t from, int64_t to) {
+	const rd_kernel *k = c->k;
+	for (int64_t i = from; i < to; i++) {
+		rd_row r = row_of(&k->out, i);
+		int lanes = lanes16(&k->out, r.b);
+		const float *a = c->src[0] + at(&k->in[0], r, r.y);
+		const float *b = k->levels > 1 ? c->src[1] + at(&k->in[1], r, r.y) : NULL;
+		float *d = c->dst + at(&k->out, r, r.y);
+		v16 scale = k->scale ? load16(k->scale + r.b * 16, 16) : all16(1);
+		v16 shift = k->shift ? load16(k->shift + r.b * 16, 16) : zero16();
+		for (int x = 0; x < k->out.w; x++) {
+			v16 v = load16(a + x * k->in[0].pix, lanes);
+			if (k->scale) v = v * scale + shift;
+			if (b) v += load16(b + x * k->in[1].pix, lanes);
+			if (k->relu) v = max16(v, zero16());
+			store16(d + x * k->out.pix, v, lanes);
+		}
+	}
+}
+KERNEL(pointwise)
+
+INLINE void maxpool(const rd_call *c, int64_t from, int64_t to) {
+	const rd_kernel *k = c->k;
+	const rd_map *in = &k->in[0], *out = &k->out;
+	for (int64_t i = from; i < to; i++) {
+		rd_row r = row_of(out, i);
+		int lanes = lanes16(out, r.b);
+		float *d = c->dst + at(out, r, r.y);
+		int y0 = r.y * k->stride - k->pad, y1 = y0 + k->kernel;
+		if (y0 < 0) y0 = 0;
+		if (y1 > in->h) y1 = in->h;
+		const float *s = c->src[0] + r.n * in->img + r.b * in->blk;
+		for (int x = 0; x < out->w; x++) {
+			int x0 = x * k->stride - k->pad, x1 = x0 + k->kernel;
+			if (x0 < 0) x0 = 0;
+			if (x1 > in->w) x1 = in->w;
+			v16 best = all16(-FLT_MAX);
+			for (int yy = y0; yy < y1; yy++)
+				for (int xx = x0; xx < x1; xx++) best = max16(load16(s + ((int64_t)yy * in->w + xx) * in->pix, lanes), best);
+			store16(d + x * out->pix, best, lanes);
+		}
+	}
+}
+KERNEL(maxpool)
+
+INLINE void upsample(const rd_call *c, int64_t from, int64_t to) {
+	const rd_map *in = &c->k->in[0], *out = &c->k->out;
+	for (int64_t i = from; i < to; i++) {
+		rd_row r = row_of(out, i);
+		int lanes = lanes16(out, r.b);
+		const float *s = c->src[0] + at(in, r, (int)((int64_t)r.y * in->h / out->h));
+		float *d = c->dst + at(out, r, r.y);
+		for (int x = 0; x < out->w; x++)
+			store16(d + x * out->pix, load16(s + ((int64_t)x * in->w / out->w) * in->pix, lanes), lanes);
+	}
+}
+KERNEL(upsample)
+
+// Items are (image, 16 channels); the result is rows of channels.
+INLINE void mean(const rd_call *c, int64_t from, int64_t to) {
+	const rd_map *in = &c->k->in[0];
+	int64_t pixels = (int64_t)in->h * in->w;
+	for (int64_t i = from; i < to; i++) {
+		int n = (int)(i / blocks16(in)), b = (int)(i % blocks16(in));
+		int lanes = lanes16(in, b), left = in->c - b * 16;
+		const float *s = c->src[0] + n * in->img + b * in->blk;
+		v16 sum[4] = {zero16(), zero16(), zero16(), zero16()};
+		int64_t p = 0;
+		for (; p + 4 <= pixels; p += 4)
+			for (int j = 0; j < 4; j++) sum[j] += load16(s + (p + j) * in->pix, lanes);
+		for (; p < pixels; p++) sum[0] += load16(s + p * in->pix, lanes);
+		v16 v = (sum[0] + sum[1] + sum[2] + sum[3]) * all16(1.0f / (float)pixels);
+		store16(c->dst + (int64_t)n * in->c + b * 16, v, left < 16 ? left : 16);
+	}
+}
+KERNEL(mean)
+
+size_t rd_kernel_scratch(const rd_kernel *k) { return k->kind == RD_ROIALIGN ? rd_roialign_scratch(k) : 0; }
+
+void rd_kernel_run(const rd_kernel *k, const float *const *src, float *dst, void *scratch) {
+	rd_call c = {k, src, dst, scratch};
+	switch (k->kind) {
+	case RD_POINTWISE: rd_parallel(PICK(pointwise), &c, rows(&k->out)); break;
+	case RD_MAXPOOL: rd_parallel(PICK(maxpool), &c, rows(&k->out)); break;
+	case RD_UPSAMPLE: rd_parallel(PICK(upsample), &c, rows(&k->out)); break;
+	case RD_MEAN: rd_parallel(PICK(mean), &c, (int64_t)k->in[0].n * blocks16(&k->in[0])); break;
+	case RD_ROIALIGN: rd_roialign(&c); break;
+	case RD_ROIPOOL: rd_roipool(&c); break;
+	}
+}

@@ -1,0 +1,315 @@
+//go:build cgo && linux && amd64 && !noonednn
+
+#define _GNU_SOURCE
+#include "shim.h"
+
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#define TRY(call)                           \
+	do {                                    \
+		dnnl_status_t status_ = (call);     \
+		if (status_ != dnnl_success) return status_; \
+	} while (0)
+
+int rd_engine_new(rd_engine **out, int threads) {
+	omp_set_num_threads(threads);
+	rd_engine *e = calloc(1, sizeof *e);
+	if (!e) return dnnl_out_of_memory;
+	dnnl_status_t s = dnnl_engine_create(&e->engine, dnnl_cpu, 0);
+	if (s == dnnl_success) s = dnnl_stream_create(&e->stream, e->engine, dnnl_stream_default_flags);
+	if (s != dnnl_success) {
+		rd_engine_free(e);
+		return s;
+	}
+	*out = e;
+	return 0;
+}
+
+void rd_engine_free(rd_engine *e) {
+	if (e->stream) dnnl_stream_destroy(e->stream);
+	if (e->engine) dnnl_engine_destroy(e->engine);
+	free(e);
+}
+
+enum { HUGE_PAGE = 2 << 20 };
+
+void *rd_alloc(size_t bytes) {
+	void *p = NULL;
+	if (bytes < 4 * HUGE_PAGE) return posix_memalign(&p, 64, bytes ? bytes : 64) ? NULL : p;
+	// Straight from the system, so that it goes straight back when freed.
+	size_t room = bytes + HUGE_PAGE;
+	char *m = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (m == MAP_FAILED) return NULL;
+	char *start = (char *)(((uintptr_t)m + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1));
+	if (start > m) munmap(m, start - m);
+	char *end = (char *)(((uintptr_t)start + bytes + 4095) & ~(uintptr_t)4095);
+	if (m + room > end) munmap(end, m + room - end);
+	madvise(start, end - start, MADV_HUGEPAGE);
+	return start;
+}
+
+void rd_free(void *p, size_t bytes) {
+	if (bytes < 4 * HUGE_PAGE)
+		free(p);
+	else
+		munmap(p, (bytes + 4095) & ~(size_t)4095);
+}
+
+static dnnl_status_t describe(dnnl_memory_desc_t *d, const int dims[4], int layout) {
+	static const dnnl_format_tag_t tags[] = {[RD_NCHW] = dnnl_nchw, [RD_NHWC] = dnnl_nhwc, [RD_NCHW16C] = dnnl_nChw16c, [RD_ROWS] = dnnl_nc};
+	dnnl_dims_t d64 = {dims[0], dims[1], dims[2], dims[3]};
+	return dnnl_memory_desc_init_by_tag(d, layout == RD_ROWS ? 2 : 4, d64, dnnl_f32, tags[layout]);
+}
+
+// create makes the primitive of an operation descriptor and asks what it chose.
+static dnnl_status_t create(rd_engine *e, const_dnnl_op_desc_t op, int sum, int relu, rd_primitive **out) {
+	dnnl_primitive_attr_t attr = NULL;
+	dnnl_post_ops_t post = NULL;
+	dnnl_primitive_desc_t pd = NULL;
+	rd_primitive *p = calloc(1, sizeof *p);
+	dnnl_status_t s = p ? dnnl_primitive_attr_create(&attr) : dnnl_out_of_memory;
+	if (!s) s = dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
+	if (!s) s = dnnl_post_ops_create(&post);
+	if (!s && sum) s = dnnl_post_ops_append_sum(post, 1);
+	if (!s && relu) s = dnnl_post_ops_append_eltwise(post, 1, dnnl_eltwise_relu, 0, 0);
+	if (!s) s = dnnl_primitive_attr_set_post_ops(attr, post);
+	if (!s) s = dnnl_primitive_desc_create(&pd, op, attr, e->engine, NULL);
+	if (!s) s = dnnl_primitive_create(&p->primitive, pd);
+	if (!s) {
+		p->src = *dnnl_primitive_desc_query_md(pd, dnnl_query_src_md, 0);
+		p->dst = *dnnl_primitive_desc_query_md(pd, dnnl_query_dst_md, 0);
+		p->weights = *dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
+		p->bias = *dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 1);
+		p->scratch = *dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
+		const char *impl = NULL;
+		dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &impl);
+		strncpy(p->impl, impl ? impl : "", sizeof p->impl - 1);
+		*out = p;
+	} else if (p)
+		rd_primitive_free(p);
+	if (pd) dnnl_primitive_desc_destroy(pd);
+	if (post) dnnl_post_ops_destroy(post);
+	if (attr) dnnl_primitive_attr_destroy(attr);
+	return s;
+}
+
+void rd_primitive_free(rd_primitive *p) {
+	if (p->primitive) dnnl_primitive_destroy(p->primitive);
+	free(p);
+}
+
+int rd_conv_new(rd_engine *e, const rd_conv *c, rd_primitive **out) {
+	dnnl_memory_desc_t src, weights, bias, dst;
+	TRY(describe(&src, (int[]){c->n, c->c, c->h, c->w}, c->src));
+	TRY(describe(&dst, (int[]){c->n, c->oc, c->oh, c->ow}, c->dst));
+	dnnl_dims_t w = {c->oc, c->c, c->kh, c->kw}, b = {c->oc};
+	TRY(dnnl_memory_desc_init_by_tag(&weights, 4, w, dnnl_f32, dnnl_format_tag_any));
+	TRY(dnnl_memory_desc_init_by_tag(&bias, 1, b, dnnl_f32, dnnl_x));
+	dnnl_dims_t stride = {c->stride, c->stride}, left = {c->pad, c->pad};
+	dnnl_dims_t right = {(c->oh - 1) * c->stride + c->kh - c->h - c->pad, (c->ow - 1) * c->stride + c->kw - c->w - c->pad};
+	dnnl_convolution_desc_t d;
+	TRY(dnnl_convolution_forward_desc_init(&d, dnnl_forward_inference, c->winograd ? dnnl_convolution_winograd : dnnl_convolution_direct, &src,
+	                                       &weights, c->bias ? &bias : NULL, &dst, stride, left, right));
+	return create(e, &d, c->sum, c->relu, out);
+}
+
+int rd_linear_new(rd_engine *e, const rd_linear *l, rd_primitive **out) {
+	dnnl_memory_desc_t src, weights, bias, dst;
+	int four = l->src != RD_ROWS;
+	TRY(describe(&src, (int[]){l->rows, l->c, l->h, l->w}, l->src));
+	TRY(describe(&dst, (int[]){l->rows, l->oc, 0, 0}, RD_ROWS));
+	dnnl_dims_t w = {l->oc, l->c, l->h, l->w}, b = {l->oc};
+	TRY(dnnl_memory_desc_init_by_tag(&weights, four ? 4 : 2, w, dnnl_f32, dnnl_format_tag_any));
+	TRY(dnnl_memory_desc_init_by_tag(&bias, 1, b, dnnl_f32, dnnl_x));
+	dnnl_inner_product_desc_t d;
+	TRY(dnnl_inner_product_forward_desc_init(&d, dnnl_forward_inference, &src, &weights, &bias, &dst));
+	return create(e, &d, 0, l->relu, out);
+}
+
+static dnnl_status_t reorder(rd_engine *e, const dnnl_memory_desc_t *src, const dnnl_memory_desc_t *dst, rd_primitive **out) {
+	dnnl_primitive_attr_t attr = NULL;
+	dnnl_primitive_desc_t pd = NULL;
+	rd_primitive *p = calloc(1, sizeof *p);
+	dnnl_status_t s = p ? dnnl_primitive_attr_create(&attr) : dnnl_out_of_memory;
+	if (!s) s = dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
+	if (!s) s = dnnl_reorder_primitive_desc_create(&pd, src, e->engine, dst, e->engine, attr);
+	if (!s) s = dnnl_primitive_create(&p->primitive, pd);
+	if (!s) {
+		p->src = *src;
+		p->dst = *dst;
+		p->scratch = *dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
+		*out = p;
+	} else if (p)
+		rd_primitive_free(p);
+	if (pd) dnnl_primitive_desc_destroy(pd);
+	if (attr) dnnl_primitive_attr_destroy(attr);
+	return s;
+}
+
+int rd_reorder_new(rd_engine *e, const int dims[4], int from, int to, rd_primitive **out) {
+	dnnl_memory_desc_t src, dst;
+	TRY(describe(&src, dims, from));
+	TRY(describe(&dst, dims, to));
+	return reorder(e, &src, &dst, out);
+}
+
+size_t rd_weights_size(const rd_primitive *p) { return dnnl_memory_desc_get_size(&p->weights); }
+
+int rd_pack(rd_engine *e, const rd_primitive *p, const float *weights, void *packed) {
+	dnnl_memory_desc_t dense;
+	TRY(dnnl_memory_desc_init_by_tag(&dense, p->weights.ndims, p->weights.dims, dnnl_f32, p->weights.ndims == 4 ? dnnl_abcd : dnnl_ab));
+	rd_primitive *r = NULL;
+	TRY(reorder(e, &dense, &p->weights, &r));
+	void *scratch = NULL;
+	size_t room = dnnl_memory_desc_get_size(&r->scratch);
+	dnnl_memory_t src = NULL, dst = NULL, pad = NULL;
+	dnnl_status_t s = dnnl_memory_create(&src, &dense, e->engine, (void *)weights);
+	if (!s) s = dnnl_memory_create(&dst, &p->weights, e->engine, packed);
+	if (!s && room) s = (scratch = rd_alloc(room)) ? dnnl_memory_create(&pad, &r->scratch, e->engine, scratch) : dnnl_out_of_memory;
+	if (!s) {
+		dnnl_exec_arg_t args[] = {{DNNL_ARG_FROM, src}, {DNNL_ARG_TO, dst}, {DNNL_ARG_SCRATCHPAD, pad}};
+		s = dnnl_primitive_execute(r->primitive, e->stream, room ? 3 : 2, args);
+	}
+	if (!s) s = dnnl_stream_wait(e->stream);
+	if (src) dnnl_memory_destroy(src);
+	if (dst) dnnl_memory_destroy(dst);
+	if (pad) dnnl_memory_destroy(pad);
+	if (scratch) rd_free(scratch, room);
+	rd_primitive_free(r);
+	return s;
+}
+
+// A step runs a primitive or a kernel of ours. Its addresses are worked out
+// anew at every run, for regions move; oneDNN's memory objects are told only
+// when theirs did.
+enum { MAX_REFS = RD_LEVELS + 4 };
+
+typedef struct {
+	dnnl_primitive_t primitive; // NULL: kernel
+	rd_kernel *kernel;
+	int refs;
+	rd_ref ref[MAX_REFS];
+	dnnl_exec_arg_t args[MAX_REFS];
+	void *bound[MAX_REFS]; // what the memory object points to
+} rd_step;
+
+struct rd_program {
+	rd_engine *engine;
+	int count, room;
+	rd_step steps[];
+};
+
+rd_program *rd_program_new(rd_engine *e, int steps) {
+	rd_program *p = calloc(1, sizeof *p + steps * sizeof(rd_step));
+	if (p) p->engine = e, p->room = steps;
+	return p;
+}
+
+void rd_program_free(rd_program *p) {
+	for (int i = 0; i < p->count; i++) {
+		rd_step *s = &p->steps[i];
+		for (int a = 0; a < s->refs; a++)
+			if (s->args[a].memory) dnnl_memory_destroy(s->args[a].memory);
+		free(s->kernel);
+	}
+	free(p);
+}
+
+static dnnl_status_t add_arg(rd_program *p, rd_step *s, int arg, const dnnl_memory_desc_t *d, rd_ref ref) {
+	s->ref[s->refs] = ref;
+	s->args[s->refs].arg = arg;
+	return dnnl_memory_create(&s->args[s->refs++].memory, d, p->engine->engine, DNNL_MEMORY_NONE);
+}
+
+static rd_step *new_step(rd_program *p) { return p->count < p->room ? &p->steps[p->count++] : NULL; }
+
+int rd_add_conv(rd_program *p, const rd_primitive *c, rd_ref src, rd_ref weights, rd_ref bias, rd_ref dst, rd_ref scratch) {
+	rd_step *s = new_step(p);
+	if (!s) return dnnl_invalid_arguments;
+	s->primitive = c->primitive;
+	TRY(add_arg(p, s, DNNL_ARG_SRC, &c->src, src));
+	TRY(add_arg(p, s, DNNL_ARG_WEIGHTS, &c->weights, weights));
+	if (c->bias.ndims) TRY(add_arg(p, s, DNNL_ARG_BIAS, &c->bias, bias));
+	TRY(add_arg(p, s, DNNL_ARG_DST, &c->dst, dst));
+	if (dnnl_memory_desc_get_size(&c->scratch)) TRY(add_arg(p, s, DNNL_ARG_SCRATCHPAD, &c->scratch, scratch));
+	return 0;
+}
+
+int rd_add_reorder(rd_program *p, const rd_primitive *r, rd_ref src, rd_ref dst, rd_ref scratch) {
+	rd_step *s = new_step(p);
+	if (!s) return dnnl_invalid_arguments;
+	s->primitive = r->primitive;
+	TRY(add_arg(p, s, DNNL_ARG_FROM, &r->src, src));
+	TRY(add_arg(p, s, DNNL_ARG_TO, &r->dst, dst));
+	if (dnnl_memory_desc_get_size(&r->scratch)) TRY(add_arg(p, s, DNNL_ARG_SCRATCHPAD, &r->scratch, scratch));
+	return 0;
+}
+
+int rd_add_kernel(rd_program *p, const rd_kernel *k, const rd_ref *src, int sources, rd_ref dst, rd_ref scratch) {
+	rd_step *s = new_step(p);
+	if (!s || sources + 2 > MAX_REFS) return dnnl_invalid_arguments;
+	if (!(s->kernel = malloc(sizeof *k))) return dnnl_out_of_memory;
+	*s->kernel = *k;
+	s->ref[0] = dst;
+	s->ref[1] = scratch;
+	memcpy(s->ref + 2, src, sources * sizeof *src);
+	s->refs = sources + 2;
+	return 0;
+}
+
+static int64_t now(void) {
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
+}
+
+static int run_step(rd_program *p, rd_step *s, char *const bases[RD_REGIONS]) {
+	void *address[MAX_REFS];
+	for (int a = 0; a < s->refs; a++) address[a] = bases[s->ref[a].region] + s->ref[a].offset;
+	if (!s->primitive) {
+		rd_kernel_run(s->kernel, (const float *const *)address + 2, address[0], address[1]);
+		return 0;
+	}
+	for (int a = 0; a < s->refs; a++) {
+		if (s->bound[a] == address[a]) continue;
+		TRY(dnnl_memory_set_data_handle(s->args[a].memory, address[a]));
+		s->bound[a] = address[a];
+	}
+	TRY(dnnl_primitive_execute(s->primitive, p->engine->stream, s->refs, s->args));
+	return dnnl_stream_wait(p->engine->stream);
+}
+
+int rd_run(rd_program *p, char *const bases[RD_REGIONS], const int *cancel, int64_t *nanos, int *at) {
+	int64_t start = now();
+	for (int i = 0; i < p->count; i++) {
+		*at = i;
+		if (__atomic_load_n(cancel, __ATOMIC_RELAXED)) return RD_CANCELLED;
+		int s = run_step(p, &p->steps[i], bases);
+		if (s) return s;
+		int64_t end = now();
+		nanos[i] = end - start;
+		start = end;
+	}
+	return 0;
+}
+
+double rd_sgemm(int threads, int n, int runs) {
+	omp_set_num_threads(threads);
+	size_t bytes = (size_t)n * n * sizeof(float);
+	float *m = rd_alloc(3 * bytes);
+	if (!m) return 0;
+	for (size_t i = 0; i < 3 * (size_t)n * n; i++) m[i] = (float)(i % 97) * 0.01f;
+	double best = 0;
+	for (int i = 0; i < runs; i++) {
+		int64_t t = now();
+		if (dnnl_sgemm('N', 'N', n, n, n, 1, m, n, m + (size_t)n * n, n, 0, m + 2 * (size_t)n * n, n) != dnnl_success) break;
+		double rate = 2.0 * n * n * n / (double)(now() - t);
+		if (i && rate > best) best = rate; // the first run makes the code
+	}
+	rd_free(m, 3 * bytes);
+	return best;
+}
