@@ -1,0 +1,228 @@
+package weights
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"resdet/internal/nd"
+)
+
+// Tensor describes one array of a checkpoint.
+type Tensor struct {
+	Key   string
+	Shape nd.Shape
+	DType DType // in the file
+
+	view view
+}
+
+// Checkpoint is an opened file of named arrays. Reading from it is safe for
+// concurrent use; the file must stay as it is until Close.
+type Checkpoint struct {
+	Name     string            // of the file, as it was given; errors begin with it
+	Format   string            // "pytorch zip", "pytorch legacy", "safetensors"
+	Tensors  []Tensor          // in the file's order; not to be changed
+	Metadata map[string]string // safetensors' own; nil elsewhere
+
+	size  int64
+	r     io.ReaderAt
+	close func() error
+	index map[string]int
+}
+
+// Open reads the description of the checkpoint at path; its elements stay in
+// the file. The kind of file is told by its content, not its name.
+func Open(path string) (*Checkpoint, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("weights: %w", err)
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s: %w: not a regular file", path, ErrFormat)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("weights: %w", err)
+	}
+	c, err := OpenReader(path, f, info.Size())
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	c.close = f.Close
+	return c, nil
+}
+
+// OpenReader is [Open] for size bytes of r, such as a strings.Reader over an
+// embedded model; nothing is copied. Errors call the file name.
+func OpenReader(name string, r io.ReaderAt, size int64) (*Checkpoint, error) {
+	c := &Checkpoint{Name: name, r: r, size: size}
+	if err := c.parse(); err != nil {
+		return nil, c.fail(err)
+	}
+	return c, nil
+}
+
+// Close closes the file. It is idempotent.
+func (c *Checkpoint) Close() error {
+	if c.close == nil {
+		return nil
+	}
+	f := c.close
+	c.close = nil
+	return f()
+}
+
+// Size returns the bytes of the file.
+func (c *Checkpoint) Size() int64 { return c.size }
+
+// Tensor returns the array under key, or nil.
+func (c *Checkpoint) Tensor(key string) *Tensor {
+	i, ok := c.index[key]
+	if !ok {
+		return nil
+	}
+	return &c.Tensors[i]
+}
+
+// Read returns the elements of the array under key in row-major order, in a
+// slice of the caller's own.
+func (c *Checkpoint) Read(key string) ([]float32, error) {
+	t := c.Tensor(key)
+	if t == nil {
+		return nil, c.fail(fmt.Errorf("no tensor %q", key))
+	}
+	// Checked before the result is allocated, so that a damaged file costs nothing.
+	if t.Shape.Len() > 0 {
+		if err := t.view.data.verify(c.r); err != nil {
+			return nil, c.fail(fmt.Errorf("tensor %q: %w", key, err))
+		}
+	}
+	dst := make([]float32, t.Shape.Len())
+	return dst, c.readInto(dst, t)
+}
+
+// ReadInto is Read into dst, which must have as many elements as the array.
+func (c *Checkpoint) ReadInto(dst []float32, key string) error {
+	t := c.Tensor(key)
+	switch {
+	case t == nil:
+		return c.fail(fmt.Errorf("no tensor %q", key))
+	case t.Shape.Len() != len(dst):
+		return c.fail(fmt.Errorf("tensor %q has shape %v, not %d elements", key, t.Shape, len(dst)))
+	}
+	return c.readInto(dst, t)
+}
+
+func (c *Checkpoint) readInto(dst []float32, t *Tensor) error {
+	if err := t.view.read(c.r, dst); err != nil {
+		return c.fail(fmt.Errorf("tensor %q: %w", t.Key, err))
+	}
+	return nil
+}
+
+// Param returns the elements of the array under key, in a slice of the
+// caller's own, if it has that shape: a Checkpoint is a device.Params.
+func (c *Checkpoint) Param(key string, shape nd.Shape) ([]float32, error) {
+	t := c.Tensor(key)
+	switch {
+	case t == nil:
+		return nil, c.fail(fmt.Errorf("parameter %q is missing", key))
+	case !t.Shape.Equal(shape):
+		return nil, c.fail(fmt.Errorf("parameter %q has shape %v, the network wants %v", key, t.Shape, shape))
+	}
+	return c.Read(key)
+}
+
+// fail prefixes err with the file's name. A file that ends too early is damaged.
+func (c *Checkpoint) fail(err error) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, ErrDamaged) {
+		err = damaged("it ends too early (%v)", err)
+	}
+	return fmt.Errorf("weights: %s: %w", c.Name, err)
+}
+
+// tensorBytes is what one entry of Tensors takes.
+const tensorBytes = 112
+
+// add appends an array, once its view is known to lie within its storage.
+func (c *Checkpoint) add(mem *budget, key string, v view) error {
+	if _, err := v.extent(); err != nil {
+		return fmt.Errorf("tensor %q: %w", key, err)
+	}
+	if len(c.Tensors) == cap(c.Tensors) {
+		n := max(16, 2*cap(c.Tensors))
+		if err := mem.take(int64(n) * tensorBytes); err != nil {
+			return err
+		}
+		c.Tensors = append(make([]Tensor, 0, n), c.Tensors...)
+	}
+	c.Tensors = append(c.Tensors, Tensor{Key: key, Shape: v.shape, DType: v.data.dtype, view: v})
+	return nil
+}
+
+// mapBytes is what one entry of a map from strings to ints takes at most, with
+// the smaller tables that it grew out of.
+const mapBytes = 96
+
+// parse tells the kind of file by its first bytes and reads its description.
+func (c *Checkpoint) parse() error {
+	head := make([]byte, min(c.size, 512))
+	if err := readAt(c.r, head, 0); err != nil {
+		return err
+	}
+	mem := newBudget(c.size)
+	var err error
+	switch {
+	case bytes.HasPrefix(head, []byte("PK")):
+		c.Format = "pytorch zip"
+		err = c.parseZip(mem)
+	case len(head) > 8 && head[8] == '{':
+		c.Format = "safetensors"
+		err = c.parseSafetensors(mem)
+	case bytes.Contains(head[:min(len(head), 32)], []byte(legacyMagic)):
+		c.Format = "pytorch legacy"
+		err = c.parseLegacy(mem)
+	default:
+		return fmt.Errorf("%w: %s", ErrFormat, guess(head, c.Name))
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.Format, err)
+	}
+	if err := mem.take(int64(len(c.Tensors)) * mapBytes); err != nil {
+		return err
+	}
+	c.index = make(map[string]int, len(c.Tensors))
+	for i, t := range c.Tensors {
+		c.index[t.Key] = i
+	}
+	return nil
+}
+
+// guess says what a file that is no checkpoint may be.
+func guess(head []byte, name string) string {
+	text := strings.ToLower(strings.TrimSpace(string(head)))
+	switch {
+	case len(head) == 0:
+		return "the file is empty"
+	case len(head) < 9:
+		return fmt.Sprintf("%d bytes are too few", len(head))
+	case strings.HasPrefix(text, "version https://git-lfs"):
+		return "it is a Git LFS pointer; fetch the file itself with git lfs pull"
+	case strings.HasPrefix(text, "<"):
+		return "it is a web page; the download did not give the file"
+	case head[0] == 0x80:
+		return "it is a bare pickle, such as detectron2's and Caffe2's, which is not read"
+	case bytes.HasPrefix(head, []byte("\x89HDF")):
+		return "HDF5 (Keras) is not read"
+	case strings.EqualFold(filepath.Ext(name), ".caffemodel"):
+		return "Caffe models are not read"
+	}
+	return "it is neither a PyTorch checkpoint (zip or legacy) nor safetensors"
+}
