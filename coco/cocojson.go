@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // ReadCOCO reads COCO's instances JSON from a stream, in one pass and with its
@@ -219,6 +220,10 @@ func (r *cocoReader) readCategory(i int) {
 	if s.err != nil {
 		s.within("categories[%d]", i)
 		return
+	}
+	if name := strings.TrimSpace(c.Name); name != c.Name {
+		r.fault(spacingFault("", line, i, c.Name))
+		c.Name = name
 	}
 	if c.Name == "" {
 		c.Name = fmt.Sprintf("class %d", c.ID)

@@ -19,6 +19,7 @@ const (
 	BoxEmpty          Kind = "box-empty"                // no width or no height
 	BoxMissing        Kind = "box-missing"              // an object without a box
 	BoxCorners        Kind = "box-corners"              // x1 y1 x2 y2 where x y w h belongs
+	BoxPixels         Kind = "box-pixels"               // YOLO rows in pixels, not fractions
 	BoxDuplicate      Kind = "box-duplicate"            // same class, same box, same image
 	BadArea           Kind = "bad-area"                 // COCO area absent, not positive or above the box's
 	BadValue          Kind = "bad-value"                // NaN, infinite or not a number
@@ -112,4 +113,12 @@ func (e *SyntaxError) Error() string {
 	}
 	fmt.Fprintf(&b, ": %s", e.Msg)
 	return b.String()
+}
+
+// spacingFault is a class name with white space around it. Readers take it
+// off, other programs may not.
+func spacingFault(file string, line, object int, name string) Fault {
+	return Fault{Kind: ClassSpelling, File: file, Line: line, Object: object, Count: 1,
+		Message: fmt.Sprintf("the class is called %q, with white space around it", name),
+		Fix:     fmt.Sprintf("call it %q; --fix does", strings.TrimSpace(name))}
 }

@@ -127,13 +127,44 @@ func (l vocLayout) stems(spec Spec) (stems []string, faults []Fault, err error) 
 		return nil, nil, fmt.Errorf("coco: %s: no ImageSets/Main in %s; without split= every XML is taken", spec, l.root)
 	}
 	file := filepath.Join(l.sets, spec.Split+".txt")
-	b, err := readBounded(file, 64<<20)
+	b, err := readBounded(file, maxSplit)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil, fmt.Errorf("coco: %s: no split %q in %s; there are %s", spec, spec.Split, l.sets, some(splitNames(l.sets)))
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("coco: %w", err)
 	}
+	for _, e := range parseSplit(b) {
+		if e.first > 0 {
+			faults = append(faults, e.twice(file))
+			continue
+		}
+		stems = append(stems, e.stem)
+	}
+	if len(stems) == 0 {
+		return nil, nil, fmt.Errorf("coco: %s: %s is empty", spec, file)
+	}
+	return stems, faults, nil
+}
+
+// splitEntry is a line of a split.
+type splitEntry struct {
+	stem  string
+	text  string // the line as it is
+	line  int
+	first int // the line that lists the stem first; 0 if this does
+}
+
+func (e splitEntry) twice(file string) Fault {
+	return Fault{Kind: ImageTwice, File: file, Line: e.line, Object: -1, Image: e.stem, Count: 1,
+		Message: fmt.Sprintf("%s is listed again (first in line %d)", e.stem, e.first), Fix: "remove the line; --fix does"}
+}
+
+// parseSplit reads a file of ImageSets/Main. CLASS_SPLIT.txt has a second
+// column, −1, 0 or 1; some write paths or file names where the devkit has
+// stems.
+func parseSplit(b []byte) []splitEntry {
+	var out []splitEntry
 	seen := map[string]int{}
 	line := 0
 	for text := range strings.Lines(string(trimBOM(b))) {
@@ -142,8 +173,6 @@ func (l vocLayout) stems(spec Spec) (stems []string, faults []Fault, err error) 
 		if len(fields) == 0 {
 			continue
 		}
-		// CLASS_SPLIT.txt has a second column, −1, 0 or 1. Some write paths or
-		// file names where the devkit has stems.
 		s := fields[0]
 		if len(fields) > 2 || len(fields) == 2 && !isFlag(fields[1]) {
 			s = strings.TrimSpace(text) // a name with spaces
@@ -152,20 +181,12 @@ func (l vocLayout) stems(spec Spec) (stems []string, faults []Fault, err error) 
 		if e := strings.ToLower(path.Ext(s)); e == ".xml" || slices.Contains(photoExt, e) {
 			s = strings.TrimSuffix(s, path.Ext(s))
 		}
-		if first, twice := seen[s]; twice {
-			faults = append(faults, Fault{
-				Kind: ImageTwice, File: file, Line: line, Object: -1, Image: s, Count: 1,
-				Message: fmt.Sprintf("%s is listed again (first in line %d)", s, first), Fix: "remove the line; --fix does",
-			})
-			continue
+		out = append(out, splitEntry{stem: s, text: strings.TrimRight(text, "\r\n"), line: line, first: seen[s]})
+		if seen[s] == 0 {
+			seen[s] = line
 		}
-		seen[s] = line
-		stems = append(stems, s)
 	}
-	if len(stems) == 0 {
-		return nil, nil, fmt.Errorf("coco: %s: %s is empty", spec, file)
-	}
-	return stems, faults, nil
+	return out
 }
 
 func isFlag(s string) bool { return s == "1" || s == "-1" || s == "0" }
@@ -207,7 +228,7 @@ func loadVOC(ctx context.Context, spec Spec) (*Dataset, error) {
 		return nil, err
 	}
 	d := &Dataset{Format: FormatVOC, Path: l.root, Photos: l.photos, Faults: faults}
-	d.assembleVOC(l, stems, files)
+	d.assembleVOC(l, spec.Split, stems, files)
 	return d, nil
 }
 
@@ -227,7 +248,7 @@ type vocObject struct {
 }
 
 // assembleVOC decides the classes and makes images of the files.
-func (d *Dataset) assembleVOC(l vocLayout, stems []string, files []vocFile) {
+func (d *Dataset) assembleVOC(l vocLayout, split string, stems []string, files []vocFile) {
 	found := map[string]bool{}
 	for i := range files {
 		for _, o := range files[i].objects {
@@ -239,7 +260,7 @@ func (d *Dataset) assembleVOC(l vocLayout, stems []string, files []vocFile) {
 	find := newPhotoFinder(l.photos)
 	id := int64(0)
 	for i, f := range files {
-		im := Image{ID: stems[i], File: f.filename, Annotation: f.path, Width: f.width, Height: f.height}
+		im := Image{ID: stems[i], File: f.filename, Split: split, Annotation: f.path, Width: f.width, Height: f.height}
 		im.Path, _ = find.named(f.filename)
 		if im.Path == "" {
 			im.Path = find.ofStem(stems[i])
@@ -254,7 +275,7 @@ func (d *Dataset) assembleVOC(l vocLayout, stems []string, files []vocFile) {
 			f.faults[k].Image = stems[i]
 		}
 		d.Faults = append(d.Faults, f.faults...)
-		if f.missing {
+		if f.missing || slices.ContainsFunc(f.faults, func(x Fault) bool { return x.Kind == BadAnnotation }) {
 			continue
 		}
 		if len(f.objects) > 0 {
@@ -266,6 +287,30 @@ func (d *Dataset) assembleVOC(l vocLayout, stems []string, files []vocFile) {
 			}
 		}
 		d.Images = append(d.Images, im)
+	}
+	d.untangle(find)
+}
+
+// untangle gives XML files that were copied from another, and still have its
+// filename, their own photos.
+func (d *Dataset) untangle(find *photoFinder) {
+	users := make(map[string]int, len(d.Images))
+	for i := range d.Images {
+		users[d.Images[i].Path]++
+	}
+	for i := range d.Images {
+		im := &d.Images[i]
+		if users[im.Path] < 2 || stem(im.Path) == im.ID {
+			continue
+		}
+		own := find.ofStem(im.ID)
+		if own == "" || own == im.Path {
+			continue
+		}
+		d.Faults = append(d.Faults, Fault{Kind: FileName, File: im.Annotation, Object: -1, Image: im.ID, Count: 1,
+			Message: fmt.Sprintf("it names %s, as another XML does, but beside it is %s", im.File, filepath.Base(own)),
+			Fix:     fmt.Sprintf("name %s; --fix does", filepath.Base(own))})
+		im.Path, im.File = own, filepath.Base(own)
 	}
 }
 
@@ -336,8 +381,8 @@ func (f *vocFile) fault(kind Kind, line, object int, blocks bool, fix, format st
 	})
 }
 
-// vocAnnotation and the others are what is read of the XML. Numbers are text:
-// people write 12.0, and what else they write is reported with its place.
+// rawObject is an object as the XML has it. Numbers are text: people write
+// 12.0, and what else they write is reported with its place.
 type rawObject struct {
 	name, difficult, truncated string
 	corner                     [4]string // xmin ymin xmax ymax
@@ -417,6 +462,10 @@ func (f *vocFile) parse(b []byte) {
 				switch name {
 				case "name":
 					o.name = value
+					// Indented text is some tools' style; a stray space is not.
+					if raw := string(text); raw != value && value != "" && !strings.Contains(raw, "\n") {
+						f.faults = append(f.faults, spacingFault(f.path, line, index, raw))
+					}
 				case "difficult":
 					o.difficult = value
 				case "truncated":

@@ -125,6 +125,10 @@ func parseYOLOData(b []byte, file string) (*yoloData, error) {
 		return bad("names: %d classes", len(y.names))
 	}
 	for i, n := range y.names {
+		if t := strings.TrimSpace(n); t != n && t != "" {
+			y.names[i] = t
+			y.faults = append(y.faults, spacingFault(file, 0, i, n))
+		}
 		if strings.TrimSpace(n) == "" {
 			y.names[i] = fmt.Sprintf("class %d", i)
 			y.faults = append(y.faults, Fault{Kind: ClassEmpty, File: file, Object: i, Count: 1, blocks: true,
@@ -144,8 +148,11 @@ func parseYOLOData(b []byte, file string) (*yoloData, error) {
 	return y, nil
 }
 
+// yoloPhoto is a photo and the split that lists it.
+type yoloPhoto struct{ path, split string }
+
 // images lists the photos of the splits asked for, in byte order of paths.
-func (y *yoloData) images(spec Spec) (paths []string, missing []Fault, err error) {
+func (y *yoloData) images(spec Spec) (paths []yoloPhoto, faults []Fault, err error) {
 	splits := yoloSplits
 	if spec.Split != "" {
 		if len(y.splits[spec.Split]) == 0 {
@@ -168,20 +175,20 @@ func (y *yoloData) images(spec Spec) (paths []string, missing []Fault, err error
 			}
 			for _, p := range list {
 				if seen[p] {
-					missing = append(missing, Fault{Kind: ImageTwice, File: p, Object: -1, Image: stem(p), Count: 1,
+					faults = append(faults, Fault{Kind: ImageTwice, File: p, Object: -1, Image: stem(p), Count: 1,
 						Message: fmt.Sprintf("listed again by %s", split), Fix: "list each photo once, in one split; --fix keeps the first"})
 					continue
 				}
 				seen[p] = true
-				paths = append(paths, p)
+				paths = append(paths, yoloPhoto{p, split})
 			}
 		}
 	}
 	if len(paths) == 0 {
 		return nil, nil, fmt.Errorf("coco: %s: no photos in the folders of %s", spec, y.file)
 	}
-	slices.Sort(paths)
-	return paths, missing, nil
+	slices.SortFunc(paths, func(a, b yoloPhoto) int { return strings.Compare(a.path, b.path) })
+	return paths, faults, nil
 }
 
 // list returns the photos that an entry of data.yaml means: those below a
@@ -273,7 +280,8 @@ func loadYOLO(ctx context.Context, spec Spec) (*Dataset, error) {
 				if ctx.Err() != nil {
 					return context.Cause(ctx)
 				}
-				d.Images[i], found[i] = readYOLOImage(paths[i], len(y.names))
+				d.Images[i], found[i] = readYOLOImage(paths[i].path, len(y.names))
+				d.Images[i].Split = paths[i].split
 			}
 			return nil
 		})
