@@ -61,14 +61,18 @@ func newGain(baseline, candidate Value) Gain {
 
 // Comparison is what changing a detector gains on a data set.
 type Comparison struct {
-	Metric    string   `json:"metric"` // AP, or mAP of a VOC protocol
-	Protocol  Protocol `json:"protocol"`
-	Images    int      `json:"images"`
-	Objects   int      `json:"objects"`
-	Baseline  Value    `json:"baseline"`
-	Candidate Value    `json:"candidate"`
-	Gain      Value    `json:"gain"`
-	Relative  Value    `json:"gain_relative"`
+	Metric   string   `json:"metric"` // AP, or mAP of a VOC protocol
+	Protocol Protocol `json:"protocol"`
+	Data     string   `json:"data,omitempty"`
+	Images   int      `json:"images"`
+	Objects  int      `json:"objects"`
+	// Where the detections are from.
+	BaselineFrom  string `json:"baseline_from,omitempty"`
+	CandidateFrom string `json:"candidate_from,omitempty"`
+	Baseline      Value  `json:"baseline"`
+	Candidate     Value  `json:"candidate"`
+	Gain          Value  `json:"gain"`
+	Relative      Value  `json:"gain_relative"`
 	// CI95 is the 95 % interval of Gain by a paired bootstrap over images
 	// (percentiles 2.5 and 97.5).
 	CI95     Interval `json:"ci95"`
@@ -77,7 +81,9 @@ type Comparison struct {
 	Settings Settings `json:"settings"`
 	PerClass []Gain   `json:"per_class"`
 	PerSize  []Gain   `json:"per_size"` // null under VOC
-	Paper    Paper    `json:"paper"`
+	// Cost is nil if the detections were read from files.
+	Cost  *Costs `json:"cost"`
+	Paper Paper  `json:"paper"`
 }
 
 // Paper is the transfer gain that He et al. report.
@@ -137,7 +143,12 @@ func Compare(ctx context.Context, baseline, candidate *Result, cfg CompareConfig
 		Metric: metric, Protocol: baseline.Protocol, Images: len(baseline.Images),
 		Baseline: all.Baseline, Candidate: all.Candidate, Gain: all.Gain, Relative: all.Relative, CI95: all.CI95,
 		Samples: cfg.Samples, Seed: cfg.Seed, Settings: baseline.Settings, Paper: paper(baseline.Protocol),
+		Data: baseline.Settings.Data, BaselineFrom: baseline.Settings.Detections, CandidateFrom: candidate.Settings.Detections,
 	}
+	if b, k := baseline.Settings.Model, candidate.Settings.Model; b != nil || k != nil {
+		c.Cost = &Costs{b, k}
+	}
+	c.Settings.Detections, c.Settings.Model = "", nil // those are per side
 	for k := range baseline.PerClass {
 		b := &baseline.PerClass[k]
 		g := newGain(b.Metrics.Get("AP"), candidate.PerClass[k].Metrics.Get("AP"))

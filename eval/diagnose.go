@@ -9,10 +9,7 @@ import (
 // Strays are detections that could not be added, because the data set does not
 // have their image or class.
 type Strays struct {
-	Detections                     int // all that were read, strays or not
-	UnknownImages, UnknownClasses  int // detections among them
-	ImageExample, OwnImageExample  string
-	ClassExample, OwnClassExamples string
+	UnknownImages, UnknownClasses int // detections
 }
 
 // AddStrays reports detections that could not be added; it replaces an earlier
@@ -71,15 +68,14 @@ func diagnose(cfg Config, images []*Image, strays Strays) error {
 		}
 	case hits == 0 && strays.UnknownImages > 0 && strays.UnknownImages >= dets:
 		return &MismatchError{
-			fmt.Sprintf("%d of %d detections are on images that the data set does not have (such as image %s; the data set has %s), and no other one matches",
-				strays.UnknownImages, strays.Detections, strays.ImageExample, strays.OwnImageExample),
+			fmt.Sprintf("%d of %d detections are on images that the data set does not have, and no other one matches an object", strays.UnknownImages, dets+lost),
 			"the results seem to be of another data set or split; image_id must be the data set's own id (VOC: the file stem)",
 		}
 	case hits == 0 && strays.UnknownClasses > 0 && strays.UnknownClasses >= dets:
 		return &MismatchError{
-			fmt.Sprintf("no class in common: %d of %d detections have classes that the data set does not have (such as %s; the data set has %s)",
-				strays.UnknownClasses, strays.Detections, strays.ClassExample, strays.OwnClassExamples),
-			"category_id must be the data set's own (COCO 1…90, VOC 1…20, not an index from 0); --classes sets the order",
+			fmt.Sprintf("%d of %d detections have classes that the data set does not have, and no other one matches an object; it has %s",
+				strays.UnknownClasses, dets+lost, names(cfg.Classes, truthClasses)),
+			"a class is named by the data set's own number (COCO 1…90, VOC 1…20), not by an index from 0",
 		}
 	}
 	if hits > 0 && dets > 0 {

@@ -2,8 +2,14 @@ package eval
 
 import "fmt"
 
-// Settings are a protocol in words and numbers, to stand beside its figures.
+// Settings are what was evaluated, and the protocol in words and numbers: no
+// figure means anything without them.
 type Settings struct {
+	// What was evaluated, as the caller names it.
+	Data       string    `json:"data,omitempty"`
+	Detections string    `json:"detections,omitempty"`
+	Model      *ModelRun `json:"model,omitempty"`
+
 	Overlaps    []float64             `json:"iou_thresholds"`
 	OverlapRule string                `json:"iou_rule"`
 	RecallRule  string                `json:"recall_points"`
@@ -47,4 +53,24 @@ func settings(cfg Config, strays Strays) Settings {
 		}
 	}
 	return s
+}
+
+// Stamp writes the protocol for people: what must stand beside its figures.
+func (s Settings) Stamp(p Protocol) []string {
+	out := []string{"protocol " + string(p)}
+	if len(s.Overlaps) > 1 {
+		out = append(out, fmt.Sprintf("IoU %.2f:%.2f (%s)", s.Overlaps[0], s.Overlaps[len(s.Overlaps)-1], s.OverlapRule))
+	} else {
+		out = append(out, fmt.Sprintf("IoU %.2f (%s)", s.Overlaps[0], s.OverlapRule))
+	}
+	out = append(out, "recall points "+s.RecallRule)
+	if len(s.MaxDets) > 0 {
+		out = append(out, fmt.Sprintf("at most %d detections per image and class", s.MaxDets[len(s.MaxDets)-1]))
+	} else {
+		out = append(out, "any number of detections")
+	}
+	if len(s.AreaRanges) > 0 {
+		out = append(out, "small ≤ 32² ≤ medium ≤ 96² ≤ large, in square pixels")
+	}
+	return append(out, "crowd regions: "+s.Crowd, "difficult objects: "+s.Difficult)
 }
