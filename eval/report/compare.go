@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"strings"
 
 	"resdet/eval"
 )
@@ -53,6 +54,14 @@ func Compare(w io.Writer, c *eval.Comparison) error {
 	}
 	_, err := page.WriteTo(w)
 	return err
+}
+
+// tick labels a value of an axis of differences.
+func tick(v float64) string {
+	if v == 0 {
+		return "0"
+	}
+	return strings.Replace(fmt.Sprintf("%+g", v), "-", "−", 1)
 }
 
 // gainChart draws each gain as a dot on its interval; the paper's is hollow
@@ -107,7 +116,7 @@ func gainChart(c *eval.Comparison) template.HTML {
 			class = "zero"
 		}
 		d.line(class, at(v), top, at(v), height)
-		d.text("", "middle", at(v), height+16, fmt.Sprintf("%+g", v))
+		d.text("", "middle", at(v), height+16, tick(v))
 	}
 	d.text("", "middle", (left+width-right)/2, height+36, "gain in points of AP")
 	d.text("", "end", width, height+16, "objects")

@@ -40,7 +40,7 @@ func galleries(r *eval.Result, open Opener) []gallery {
 		p := crop(m, open)
 		p.Title = fmt.Sprintf("%s %.2f", r.Classes[m.Detection.Class].Name, m.Detection.Score) + p.Title
 		switch {
-		case m.Truth == nil:
+		case m.IoU < 0.01:
 			p.Text = "overlaps no object · " + p.Text
 		default:
 			p.Text = fmt.Sprintf("IoU %.2f with a %s · %s", m.IoU, r.Classes[m.Truth.Class].Name, p.Text)
