@@ -8,19 +8,34 @@ import (
 // decodeHalf converts len(dst) little-endian float16 values.
 //
 // Shifting exponent and fraction into place leaves the exponent's bias wrong by
-// 112, which one addition of 112<<23 puts right for every normal number. The
-// two rare cases, one value in some hundreds of trained weights, branch off:
-// exponent 0 (zero and subnormals) and 31 (infinities and NaN). Four values
-// are loaded at once. No table: 256 KiB of it would push the weights out of
-// the cache.
+// 112, which one addition of 112<<23 puts right for every normal number: two at
+// a time in a 64-bit word. The rare exponents, 0 of zero and subnormals and 31
+// of infinities and NaN, are looked for in four values at once and branch off.
+// No table: its 256 KiB would push the weights out of the cache.
 func decodeHalf(dst []float32, src []byte) {
+	const (
+		exponents = 0x7c00_7c00_7c00_7c00
+		tops      = 0x8000_8000_8000_8000
+		pair      = 1<<32 | 1
+	)
 	for len(dst) >= 4 && len(src) >= 8 {
 		q := binary.LittleEndian.Uint64(src)
 		d := dst[:4:4]
-		d[0] = halfToFloat(uint32(q) & 0xffff)
-		d[1] = halfToFloat(uint32(q) >> 16)
-		d[2] = halfToFloat(uint32(q>>32) & 0xffff)
-		d[3] = halfToFloat(uint32(q >> 48))
+		// A top bit of the first sum says exponent > 0, of the second exponent = 31.
+		if e := q & exponents; (e+exponents)&^(e+0x0400_0400_0400_0400)&tops == tops {
+			low := q&0xffff | q&0xffff_0000<<16
+			low = low&(0x8000*pair)<<16 | (low&(0x7fff*pair)<<13 + 112<<23*pair)
+			high := q>>32&0xffff | q>>48<<32
+			high = high&(0x8000*pair)<<16 | (high&(0x7fff*pair)<<13 + 112<<23*pair)
+			d[0] = math.Float32frombits(uint32(low))
+			d[1] = math.Float32frombits(uint32(low >> 32))
+			d[2] = math.Float32frombits(uint32(high))
+			d[3] = math.Float32frombits(uint32(high >> 32))
+		} else {
+			for i := range d {
+				d[i] = halfToFloat(uint32(q>>(16*i)) & 0xffff)
+			}
+		}
 		dst, src = dst[4:], src[8:]
 	}
 	for i := range dst {
@@ -32,20 +47,16 @@ func decodeHalf(dst []float32, src []byte) {
 func halfToFloat(h uint32) float32 {
 	sign := h << 16 & 0x80000000
 	x := h << 13 & 0x0fffe000 // exponent and fraction
-	if e := x >> 23; e-1 < 30 {
-		return math.Float32frombits(sign | (x + 112<<23))
-	}
-	return rareHalf(sign, x)
-}
-
-func rareHalf(sign, x uint32) float32 {
-	if x>>23 == 31 { // infinity, NaN
+	switch x >> 23 {
+	case 31: // infinity, NaN
 		return math.Float32frombits(sign | x | 0x7f800000)
+	case 0:
+		// A subnormal is fraction·2⁻²⁴: give it the exponent of 2⁻¹⁴ with the
+		// hidden bit, then take the hidden bit away.
+		v := math.Float32frombits(x+113<<23) - 0x1p-14
+		return math.Float32frombits(sign | math.Float32bits(v))
 	}
-	// A subnormal is fraction·2⁻²⁴: give it the exponent of 2⁻¹⁴ with the
-	// hidden bit, then take the hidden bit away. Exact.
-	v := math.Float32frombits(x+113<<23) - 0x1p-14
-	return math.Float32frombits(sign | math.Float32bits(v))
+	return math.Float32frombits(sign | (x + 112<<23))
 }
 
 // floatToHalf rounds to the nearest float16, ties to even; ok is false where a
