@@ -23,47 +23,59 @@ import (
 	"golang.org/x/image/font/opentype"
 	"golang.org/x/image/math/fixed"
 
+	"resdet/internal/box"
 	"resdet/internal/det"
 )
 
 // Draw returns a copy of img, opaque and with its corner at the origin, on
 // which the detections are boxed and labelled with their class's name and score.
 // Boxes are in original pixels of img; each class has its colour; classes
-// beyond names are numbered, and an empty name means no label. Lines and letters grow with the picture, and
-// labels stay inside it and clear of each other where there is room; a surer
+// beyond names are numbered, and an empty name means no label. A surer
 // detection lies over a less sure one.
 func Draw(img image.Image, dets []det.Detection, names []string) *image.RGBA {
 	copied := opaque(img) // where all is opaque, NRGBA and RGBA are one
 	out := &image.RGBA{Pix: copied.Pix, Stride: copied.Stride, Rect: copied.Rect}
 
-	sorted := make([]det.Detection, 0, len(dets))
-	for _, d := range dets {
-		if d.Box.Finite() {
-			sorted = append(sorted, d)
-		}
-	}
+	sorted := slices.Clone(dets)
 	slices.SortStableFunc(sorted, func(a, b det.Detection) int { return cmp.Compare(b.Score, a.Score) })
+	marks := make([]Mark, len(sorted))
+	for i, d := range sorted {
+		marks[i] = Mark{d.Box, label(d, names), Colour(d.Class)}
+	}
+	DrawMarks(out, marks)
+	return out
+}
 
+// Mark is a box to be drawn, in pixels of the picture, with its label's text
+// (none if empty).
+type Mark struct {
+	Box    box.Box
+	Text   string
+	Colour color.RGBA
+}
+
+// DrawMarks draws marks on out itself, which must be opaque with its corner at
+// the origin. The first ones lie over the others. Lines and letters grow with
+// the picture, and labels stay inside it and clear of each other where there is
+// room. Boxes that are not finite are left out.
+func DrawMarks(out *image.RGBA, marks []Mark) {
+	marks = slices.DeleteFunc(slices.Clone(marks), func(m Mark) bool { return !m.Box.Finite() })
 	side := math.Sqrt(float64(out.Rect.Dx()) * float64(out.Rect.Dy()))
 	line := max(1, int(side/340+0.5)) // 1 at 64×48, 2 at 640×480, 3 at 1280×720, 20 at 8000×6000
-	boxes := make([]image.Rectangle, len(sorted))
-	for i, d := range sorted {
-		b := d.Box.Clip(float32(out.Rect.Dx()), float32(out.Rect.Dy()))
+	boxes := make([]image.Rectangle, len(marks))
+	texts := make([]string, len(marks))
+	for i, m := range marks {
+		b := m.Box.Clip(float32(out.Rect.Dx()), float32(out.Rect.Dy()))
 		boxes[i] = image.Rect(round(b.X0), round(b.Y0), round(b.X1), round(b.Y1))
+		texts[i] = m.Text
 	}
-	for i := range slices.Backward(sorted) {
-		frame(out, boxes[i], line, Colour(sorted[i].Class))
-	}
-
-	texts := make([]string, len(sorted))
-	for i, d := range sorted {
-		texts[i] = label(d, names)
+	for i := range slices.Backward(marks) {
+		frame(out, boxes[i], line, marks[i].Colour)
 	}
 	plates := layout(texts, boxes, out.Rect, max(9, side/54)) // letters of 9 pixels are the smallest that read well
-	for i := range slices.Backward(sorted) {
-		plates[i].draw(out, Colour(sorted[i].Class))
+	for i := range slices.Backward(marks) {
+		plates[i].draw(out, marks[i].Colour)
 	}
-	return out
 }
 
 func label(d det.Detection, names []string) string {
