@@ -78,7 +78,7 @@ func diagnose(cfg Config, images []*Image, strays Strays) error {
 			"a class is named by the data set's own number (COCO 1…90, VOC 1…20), not by an index from 0",
 		}
 	}
-	if hits > 0 && dets > 0 {
+	if hits > 0 {
 		return otherReading(images, hits, truths)
 	}
 	common := false
@@ -121,8 +121,8 @@ var readings = []struct {
 }
 
 // otherReading returns an error if the detections' boxes find many more of the
-// truths when read in another way; found is how many they do as they stand.
-func otherReading(images []*Image, found, truths int) error {
+// truths when read in another way; hits is how many match as they stand.
+func otherReading(images []*Image, hits, truths int) error {
 	var total, small int
 	fits := make([]int, len(readings))
 	for _, img := range images {
@@ -143,14 +143,15 @@ func otherReading(images []*Image, found, truths int) error {
 		if fits[k]*100 < total*99 { // too many boxes that cannot be meant so
 			continue
 		}
-		if other := foundWith(images, r.box); other > 3*found && other*10 >= 3*truths {
+		found := foundWith(images, func(b Box) Box { return b })
+		if other := foundWith(images, r.box); other > found && other >= 3*found && other*10 >= 3*truths {
 			return &MismatchError{
 				fmt.Sprintf("%d of %d objects are found by boxes read as [x, y, width, height], but %d would be if the boxes were %s", found, truths, other, r.name),
 				"write boxes as [x, y, width, height] in pixels of the original image",
 			}
 		}
 	}
-	if found == 0 && small == total {
+	if hits == 0 && small == total {
 		return &MismatchError{
 			fmt.Sprintf("none of %d detections matches an object, and all their boxes lie within 1 × 1 pixel: they seem to be fractions of the image", total),
 			"write boxes as [x, y, width, height] in pixels of the original image",
