@@ -44,7 +44,7 @@ func (c *cursor) next(n int) ([]byte, error) {
 
 // byte returns the next byte.
 func (c *cursor) byte() (byte, error) {
-	if c.at < len(c.buf) {
+	if c.at < len(c.buf) && c.pos < c.end {
 		b := c.buf[c.at]
 		c.at++
 		c.pos++

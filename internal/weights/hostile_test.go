@@ -272,6 +272,7 @@ func hostile(t testing.TB) map[string][]byte {
 		"safe: no dtype":        safe(`{"w":{"shape":[6],"data_offsets":[0,24]}}`, six),
 		"safe: field":           safe(`{"w":{"dtype":"F32","shape":[6],"data_offsets":[0,24],"x":1}}`, six),
 		"safe: not closed":      safe(`{"w":{"dtype":"F32","shape":[6],"data_offsets":[0,24]}`, six),
+		"safe: closed by data":  safe(`{"w":{"dtype":"U8","shape":[25],"data_offsets":[0,25]}`, []byte("}0123456789012345678901234")),
 		"safe: text behind":     safe(`{"w":{"dtype":"F32","shape":[6],"data_offsets":[0,24]}} x`, six),
 		"safe: two metadata":    safe(`{"__metadata__":{},"__metadata__":{},"w":{"dtype":"F32","shape":[6],"data_offsets":[0,24]}}`, six),
 		"safe: escape":          safe(`{"\q":{"dtype":"F32","shape":[6],"data_offsets":[0,24]}}`, six),

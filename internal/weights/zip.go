@@ -181,8 +181,11 @@ var errZipCut = damaged("the archive's directory is missing at its end; the file
 func (c *Checkpoint) zipDirectory() (zipDirectory, error) {
 	var none zipDirectory
 	le := binary.LittleEndian
-	tail := make([]byte, min(c.size, zipEndBytes))
-	if err := readAt(c.r, tail, c.size-int64(len(tail))); err != nil {
+	if c.size < zipEndBytes {
+		return none, errZipCut
+	}
+	tail := make([]byte, zipEndBytes)
+	if err := readAt(c.r, tail, c.size-zipEndBytes); err != nil {
 		return none, err
 	}
 	at := c.size - zipEndBytes
