@@ -60,15 +60,15 @@ func readSample(t testing.TB, dir string) sample {
 		s.Images = append(s.Images, img.ID)
 	}
 	for _, a := range gt.Annotations {
-		s.Truths[a.ImageID] = append(s.Truths[a.ImageID], Truth{a.ID, index[a.CategoryID], box(a.BBox), a.Area, a.IsCrowd != 0, a.Ignore != 0, a.Difficult != 0})
+		s.Truths[a.ImageID] = append(s.Truths[a.ImageID], Truth{a.ID, index[a.CategoryID], boxOf(a.BBox), a.Area, a.IsCrowd != 0, a.Ignore != 0, a.Difficult != 0})
 	}
 	for _, d := range dt {
-		s.Dets[d.ImageID] = append(s.Dets[d.ImageID], Detection{index[d.CategoryID], d.Score, box(d.BBox)})
+		s.Dets[d.ImageID] = append(s.Dets[d.ImageID], Detection{index[d.CategoryID], d.Score, boxOf(d.BBox)})
 	}
 	return s
 }
 
-func box(b [4]float64) Box { return Box{b[0], b[1], b[2], b[3]} }
+func boxOf(b [4]float64) Box { return Box{b[0], b[1], b[2], b[3]} }
 
 func readJSON(t testing.TB, path string, v any) {
 	t.Helper()
