@@ -121,7 +121,13 @@ INLINE void mean(const rd_call *c, int64_t from, int64_t to) {
 }
 KERNEL(mean)
 
-size_t rd_kernel_scratch(const rd_kernel *k) { return k->kind == RD_ROIALIGN ? rd_roialign_scratch(k) : 0; }
+size_t rd_kernel_scratch(const rd_kernel *k) {
+	switch (k->kind) {
+	case RD_ROIALIGN: return rd_roialign_scratch(k);
+	case RD_WINOGRAD: return rd_winograd_scratch(k);
+	}
+	return 0;
+}
 
 void rd_kernel_run(const rd_kernel *k, const float *const *src, float *dst, void *scratch) {
 	rd_call c = {k, src, dst, scratch};
@@ -132,5 +138,6 @@ void rd_kernel_run(const rd_kernel *k, const float *const *src, float *dst, void
 	case RD_MEAN: rd_parallel(PICK(mean), &c, (int64_t)k->in[0].n * blocks16(&k->in[0])); break;
 	case RD_ROIALIGN: rd_roialign(&c); break;
 	case RD_ROIPOOL: rd_roipool(&c); break;
+	case RD_WINOGRAD: rd_winograd(&c); break;
 	}
 }

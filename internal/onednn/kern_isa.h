@@ -72,5 +72,7 @@ INLINE int blocks16(const rd_map *m) { return (m->c + 15) / 16; }
 void rd_roialign(const rd_call *c);
 void rd_roipool(const rd_call *c);
 size_t rd_roialign_scratch(const rd_kernel *k);
+void rd_winograd(const rd_call *c);
+size_t rd_winograd_scratch(const rd_kernel *k);
 
 #endif

@@ -183,6 +183,30 @@ func newRegions(kind C.int, p nn.Pyramid, h, w int, out Array, levels []Array) *
 // firstLevel is the level of the finest map: its stride is 2 to that power.
 func firstLevel(p nn.Pyramid) int { return int(math.Round(-math.Log2(p.Scales[0]))) }
 
+// Winograd returns the kernel of a 3×3 convolution of stride and padding 1 by
+// F(4×4, 3×3): relu(conv + shift), plus what is in out before the ReLU if sum
+// is set. Both arrays are NChw16c; channels are multiples of 16, out's of 32.
+// With pool, out is the 2×2 maxima of the result. The sources are the map and
+// weights from [PackWinograd]; scratch memory is for the given number of threads.
+func Winograd(threads int, shift *Block, sum, relu, pool bool, out, in Array) *Kernel {
+	k := newKernel(C.RD_WINOGRAD, out, in)
+	k.c.sum, k.c.relu, k.c.pool, k.c.threads = flag(sum), flag(relu), flag(pool), C.int(threads)
+	if shift != nil {
+		k.c.shift = (*C.float)(shift.p)
+	}
+	return k
+}
+
+// PackWinograd transforms weights [oc c 3 3] for [Winograd], in a new block.
+func PackWinograd(weights []float32, oc, c int) (*Block, error) {
+	b, err := Alloc(int64(C.rd_winograd_weights(C.int(oc), C.int(c))))
+	if err != nil {
+		return nil, err
+	}
+	C.rd_winograd_pack((*C.float)(&weights[0]), C.int(oc), C.int(c), (*C.float)(b.p))
+	return b, nil
+}
+
 // ScratchSize returns the bytes of scratch memory that a run needs.
 func (k *Kernel) ScratchSize() int64 { return int64(C.rd_kernel_scratch(&k.c)) }
 

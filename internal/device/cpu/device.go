@@ -170,6 +170,12 @@ func (d *Device) trim() {
 	}
 }
 
+// makeRoom gives back what is empty between runs; the next run takes it again.
+func (d *Device) makeRoom() {
+	d.regions[arena].free()
+	d.regions[scratch].free()
+}
+
 // grow makes the region at least as large as given. What was in it is lost.
 func (r *region) grow(size int64) error {
 	if r.block != nil && r.block.Size() >= size || size == 0 {

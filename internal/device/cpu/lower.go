@@ -4,6 +4,7 @@ package cpu
 
 import (
 	"fmt"
+	"runtime/debug"
 
 	"resdet/internal/device"
 	"resdet/internal/device/plan"
@@ -26,7 +27,10 @@ type lowering struct {
 	homes   []home
 	ops     []op
 	scratch int64
-	bufs    []*buf // in the arena
+	bufs    []*buf       // in the arena
+	fused   []*plan.Step // that an earlier step computes too
+
+	packedBytes int64 // of weights packed for this program
 }
 
 // array is a value in one layout.
@@ -70,8 +74,15 @@ func (d *Device) lower(g *nn.Graph, pl *plan.Plan, params device.Params, from ma
 		l.params, l.id = remembered{params, map[string][]float32{}}, identity(params)
 	}
 	defer func() {
+		// params is anybody's code, on a thread where nobody could recover.
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panic: %v", r)
+		}
 		if err != nil {
 			p.release()
+		}
+		if l.packedBytes >= largeWeights {
+			debug.FreeOSMemory() // what params made for us is garbage now
 		}
 	}()
 	if err := l.inputs(g, from); err != nil {

@@ -4,6 +4,7 @@ package cpu
 
 import (
 	"fmt"
+	"slices"
 
 	"resdet/internal/device"
 	"resdet/internal/device/plan"
@@ -12,6 +13,9 @@ import (
 
 // step lowers one step of the plan.
 func (l *lowering) step(s *plan.Step) error {
+	if slices.Contains(l.fused, s) {
+		return nil
+	}
 	switch k := s.Kernel.(type) {
 	case plan.Conv:
 		return l.conv(s, k)
@@ -134,6 +138,9 @@ func (l *lowering) conv(s *plan.Step, k plan.Conv) error {
 	in, out, w := l.shape(s.In[0]), l.shape(s.Out), s.Affine.Shape
 	spec := onednn.Conv{N: in[0], C: in[1], H: in[2], W: in[3], OC: out[1], OH: out[2], OW: out[3], KH: w[2], KW: w[3],
 		Stride: k.Stride, Pad: k.Pad, Bias: s.Affine.HasShift(), Sum: s.Sum != plan.None, ReLU: s.ReLU}
+	if ownWinograd(spec) {
+		return l.winograd(s)
+	}
 	primitive, spec, err := l.newConv(spec, l.arrays[s.In[0]])
 	if err != nil {
 		return err

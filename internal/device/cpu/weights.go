@@ -34,10 +34,10 @@ func identity(params device.Params) any {
 	if v := reflect.ValueOf(params); v.Kind() == reflect.Map {
 		return v.Pointer()
 	}
-	if reflect.TypeOf(params).Comparable() {
+	if reflect.ValueOf(params).Comparable() {
 		return params
 	}
-	return new(byte)
+	return new(int) // not of size 0: distinct from all others
 }
 
 // remembered asks Params once for each of the small arrays during a compile: a
@@ -59,13 +59,21 @@ func (r remembered) Param(key string, shape nd.Shape) ([]float32, error) {
 	return v, err
 }
 
+// largeWeights is where a source and its packed copy side by side matter: fc6
+// of VGG-16 has 411 MB.
+const largeWeights = 16 << 20
+
 // weightsOf returns a's weights as conv wants them.
 func (l *lowering) weightsOf(a plan.Affine, conv *onednn.Primitive) (*onednn.Block, error) {
 	return l.packed(a, conv.WeightsLayout(), func() (*onednn.Block, error) {
+		if conv.WeightsSize() >= largeWeights {
+			l.d.makeRoom()
+		}
 		w, err := a.Weights(l.params)
 		if err != nil {
 			return nil, err
 		}
+		l.packedBytes += conv.WeightsSize()
 		return l.d.engine.Pack(conv, w)
 	})
 }

@@ -1,0 +1,89 @@
+//go:build cgo && linux && amd64 && !noonednn
+
+package cpu
+
+import (
+	"slices"
+
+	"resdet/internal/device/plan"
+	"resdet/internal/onednn"
+)
+
+// winograd lowers a convolution with our own F(4×4, 3×3) kernel, and a 2×2
+// max pooling that follows it: the tiles of the result are pooled before they
+// are written.
+func (l *lowering) winograd(s *plan.Step) error {
+	in, out := l.shape(s.In[0]), l.shape(s.Out)
+	src, err := l.get(s.In[0], onednn.NChw16c)
+	if err != nil {
+		return err
+	}
+	step := l.describe(s, "winograd", onednn.NChw16c)
+	var dst *array
+	pool := l.pooledBy(s)
+	switch {
+	case s.Sum != plan.None:
+		sum, err := l.get(s.Sum, onednn.NChw16c)
+		if err != nil {
+			return err
+		}
+		dst = l.define(s.Out, onednn.NChw16c, sum.buf)
+	case pool != nil:
+		dst = l.create(pool.Out, onednn.NChw16c)
+		l.fused = append(l.fused, pool)
+		step.Name, step.Op, step.Shape = pool.Name, s.Op+"+"+pool.Op, l.shape(pool.Out)
+	default:
+		dst = l.create(s.Out, onednn.NChw16c)
+	}
+	var shift *onednn.Block
+	if s.Affine.HasShift() {
+		if shift, err = l.shiftOf(s.Affine); err != nil {
+			return err
+		}
+	}
+	weights, err := l.packed(s.Affine, "winograd", func() (*onednn.Block, error) {
+		w, err := s.Affine.Weights(l.params)
+		if err != nil {
+			return nil, err
+		}
+		return onednn.PackWinograd(w, out[1], in[1])
+	})
+	if err != nil {
+		return err
+	}
+	k := onednn.Winograd(l.d.threads, shift, s.Sum != plan.None, s.ReLU, pool != nil, dst.Array, src.Array)
+	l.add(op{kernel: k, src: []*buf{src.buf, {offset: weights.Ref(0).Offset}}, dst: dst.buf, step: step}, k.ScratchSize())
+	return nil
+}
+
+// pooledBy returns the step that alone reads s's result if it takes the maxima
+// of whole 2×2 windows.
+func (l *lowering) pooledBy(s *plan.Step) *plan.Step {
+	var pool *plan.Step
+	for i := range l.plan.Steps {
+		r := &l.plan.Steps[i]
+		if r.Sum == s.Out {
+			return nil
+		}
+		if !slices.Contains(r.In, s.Out) {
+			continue
+		}
+		k, ok := r.Kernel.(plan.MaxPool)
+		shape := l.shape(s.Out)
+		whole := !k.Ceil || shape[2]%2 == 0 && shape[3]%2 == 0
+		if !ok || pool != nil || k.Kernel != 2 || k.Stride != 2 || k.Pad != 0 || !whole {
+			return nil
+		}
+		pool = r
+	}
+	for _, o := range l.plan.Outputs {
+		if o.Value == s.Out {
+			return nil
+		}
+	}
+	return pool
+}
+
+// ownWinograd reports whether our kernel does the convolution. It looks at
+// channels only: the weights are then packed alike for every size of image.
+func ownWinograd(c onednn.Conv) bool { return winogradPays(c) && c.OC%32 == 0 }

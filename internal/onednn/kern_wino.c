@@ -1,0 +1,237 @@
+//go:build cgo && linux && amd64 && !noonednn
+
+#include <omp.h>
+
+#include "kern_isa.h"
+
+// 3×3 convolution by Winograd's F(4×4, 3×3), for nChw16c and 512-bit vectors:
+//
+//	6×6 pixels ─Bᵀ·B▶ V[36][C/16][tiles][16] ─×U[36]▶ M[36][O/16][tiles][16] ─Aᵀ·A▶ 4×4 pixels
+//
+// 36 products instead of 144. Each thread works on one block of tiles at a
+// time, all three stages after each other, so that V and M stay in its cache;
+// the library's version keeps them for the whole image, which for the first
+// layers of VGG-16 is 700 MB and memory-bound. The points 0, ±5/8, ±3/2, ∞ are
+// those with which the library loses least precision.
+
+typedef struct {
+	int tiles, rows, cols; // of all images; per image
+	int block;             // tiles that a thread works on at a time
+	int splits;            // parts of the output channels, made by different threads
+	int chunk;             // output channels in M at a time
+	int64_t vstep, mstep;  // floats from one of the 36 to the next
+} wino_plan;
+
+enum { PANEL = 32, GROUP = 14 }; // the inner product's registers: 14 tiles × 32 channels
+
+static int64_t odd_lines(int64_t floats) { return ((floats + 15) / 16 | 1) * 16; } // not all in one set of the cache
+
+static wino_plan plan_of(const rd_kernel *k) {
+	const rd_map *in = &k->in[0];
+	wino_plan p = {.rows = (in->h + 3) / 4, .cols = (in->w + 3) / 4};
+	p.tiles = in->n * p.rows * p.cols;
+	// Few channels: U is small, V and M stay in a second-level cache of 2 MB.
+	// Many: U passes through the cache once for each block, so blocks are large.
+	int few = (int64_t)in->c * k->out.c <= 128 * 128;
+	int block = few ? 4 * GROUP : 8 * GROUP;
+	// Too few tiles for all threads: share the channels out too, which repeats
+	// the first stage, about a tenth of the work.
+	p.splits = 1;
+	while (p.tiles * p.splits < 2 * GROUP * k->threads && 2 * p.splits <= k->threads && k->out.c % (2 * p.splits * PANEL) == 0) p.splits *= 2;
+	int part = k->out.c / p.splits;
+	p.chunk = few && part > 64 && part % 64 == 0 ? 64 : part;
+	int workers = k->threads / p.splits;
+	int blocks = (p.tiles + block - 1) / block;
+	blocks = (blocks + workers - 1) / workers * workers;
+	p.block = (p.tiles + blocks - 1) / blocks;
+	p.vstep = odd_lines((int64_t)p.block * in->c);
+	p.mstep = odd_lines((int64_t)p.block * p.chunk);
+	return p;
+}
+
+static size_t thread_bytes(const wino_plan *p) { return 36 * sizeof(float) * (p->vstep + p->mstep); }
+
+size_t rd_winograd_scratch(const rd_kernel *k) {
+	wino_plan p = plan_of(k);
+	return thread_bytes(&p) * k->threads;
+}
+
+#define A 0.625f
+#define B 1.5f
+
+size_t rd_winograd_weights(int oc, int c) { return sizeof(float) * 36 * oc * c; }
+
+// U[36][O/32][C][32] = G g Gᵀ
+void rd_winograd_pack(const float *weights, int oc, int c, float *u) {
+	const double a = A, b = B;
+	const double na = 1 / (2 * a * a * (a * a - b * b)), nb = 1 / (2 * b * b * (b * b - a * a)), n0 = 1 / (a * a * b * b);
+	const double g[6][3] = {{n0, 0, 0}, {na, na * a, na * a * a}, {na, -na * a, na * a * a}, {nb, nb * b, nb * b * b}, {nb, -nb * b, nb * b * b}, {0, 0, 1}};
+#pragma omp parallel for
+	for (int o = 0; o < oc; o++)
+		for (int i = 0; i < c; i++) {
+			const float *w = weights + ((int64_t)o * c + i) * 9;
+			double t[6][3];
+			for (int y = 0; y < 6; y++)
+				for (int x = 0; x < 3; x++) t[y][x] = g[y][0] * w[x] + g[y][1] * w[3 + x] + g[y][2] * w[6 + x];
+			for (int y = 0; y < 6; y++)
+				for (int x = 0; x < 6; x++)
+					u[((int64_t)(y * 6 + x) * oc + o / PANEL * PANEL) * c + i * PANEL + o % PANEL] =
+					    (float)(t[y][0] * g[x][0] + t[y][1] * g[x][1] + t[y][2] * g[x][2]);
+		}
+}
+
+// Bᵀ of six values that lie step apart, in place.
+INLINE void transform_in(v16 *d, int step) {
+	v16 d0 = d[0], d1 = d[step], d2 = d[2 * step], d3 = d[3 * step], d4 = d[4 * step], d5 = d[5 * step];
+	v16 ea = d4 - B * B * d2, oa = d3 - B * B * d1;
+	v16 eb = d4 - A * A * d2, ob = d3 - A * A * d1;
+	d[0] = A * A * B * B * d0 - (A * A + B * B) * d2 + d4;
+	d[step] = ea + A * oa;
+	d[2 * step] = ea - A * oa;
+	d[3 * step] = eb + B * ob;
+	d[4 * step] = eb - B * ob;
+	d[5 * step] = A * A * B * B * d1 - (A * A + B * B) * d3 + d5;
+}
+
+// Aᵀ: six values step apart to four, in place.
+INLINE void transform_out(v16 *m, int step) {
+	v16 m0 = m[0], m5 = m[5 * step];
+	v16 sa = m[step] + m[2 * step], da = m[step] - m[2 * step];
+	v16 sb = m[3 * step] + m[4 * step], db = m[3 * step] - m[4 * step];
+	m[0] = m0 + sa + sb;
+	m[step] = A * da + B * db;
+	m[2 * step] = A * A * sa + B * B * sb;
+	m[3 * step] = A * A * A * da + B * B * B * db + m5;
+}
+
+AVX512 static void in_tile(const float *plane, int h, int w, int y0, int x0, float *v, int64_t vstep) {
+	v16 d[36];
+	if (y0 >= 0 && x0 >= 0 && y0 + 6 <= h && x0 + 6 <= w) {
+		for (int y = 0; y < 6; y++)
+			for (int x = 0; x < 6; x++) d[y * 6 + x] = *(const v16 *)(plane + ((int64_t)(y0 + y) * w + x0 + x) * 16);
+	} else {
+		for (int y = 0; y < 6; y++)
+			for (int x = 0; x < 6; x++) {
+				int yy = y0 + y, xx = x0 + x;
+				d[y * 6 + x] = yy >= 0 && yy < h && xx >= 0 && xx < w ? *(const v16 *)(plane + ((int64_t)yy * w + xx) * 16) : zero16();
+			}
+	}
+#pragma GCC unroll 6
+	for (int x = 0; x < 6; x++) transform_in(d + x, 6);
+#pragma GCC unroll 6
+	for (int y = 0; y < 6; y++) {
+		transform_in(d + y * 6, 1);
+		for (int x = 0; x < 6; x++) *(v16 *)(v + (y * 6 + x) * vstep) = d[y * 6 + x];
+	}
+}
+
+// Writes the 4×4 results, or their 2×2 maxima, that lie inside the map.
+AVX512 static void out_tile(const rd_kernel *k, const float *m, int64_t mstep, v16 shift, float *plane, int y0, int x0) {
+	v16 d[36];
+	for (int i = 0; i < 36; i++) d[i] = *(const v16 *)(m + i * mstep);
+#pragma GCC unroll 6
+	for (int x = 0; x < 6; x++) transform_out(d + x, 6);
+	int h = k->out.h, w = k->out.w, pool = k->pool;
+	if (pool) y0 /= 2, x0 /= 2;
+#pragma GCC unroll 4
+	for (int y = 0; y < 4; y++) {
+		transform_out(d + y * 6, 1);
+		for (int x = 0; x < 4; x++) d[y * 6 + x] += shift;
+	}
+	if (pool) {
+		for (int y = 0; y < 2 && y0 + y < h; y++)
+			for (int x = 0; x < 2 && x0 + x < w; x++) {
+				v16 *q = d + y * 12 + x * 2;
+				v16 v = max16(max16(q[0], q[1]), max16(q[6], q[7]));
+				if (k->relu) v = max16(v, zero16());
+				*(v16 *)(plane + ((int64_t)(y0 + y) * w + x0 + x) * 16) = v;
+			}
+		return;
+	}
+	for (int y = 0; y < 4 && y0 + y < h; y++)
+		for (int x = 0; x < 4 && x0 + x < w; x++) {
+			v16 *at = (v16 *)(plane + ((int64_t)(y0 + y) * w + x0 + x) * 16);
+			v16 v = d[y * 6 + x];
+			if (k->sum) v += *at;
+			if (k->relu) v = max16(v, zero16());
+			*at = v;
+		}
+}
+
+// m[2][tiles][16] = Σ v[C/16][tiles][16]·u[C][32] for n tiles; the strides
+// between groups of channels are in floats.
+INLINE void products(int n, const float *v, int64_t vblk, const float *u, int blocks, float *m, int64_t mblk) {
+	v16 sum[GROUP][2];
+#pragma GCC unroll 14
+	for (int r = 0; r < n; r++) sum[r][0] = sum[r][1] = zero16();
+	for (int b = 0; b < blocks; b++, v += vblk)
+#pragma GCC unroll 2
+		for (int c = 0; c < 16; c++, u += PANEL) {
+			v16 u0 = *(const v16 *)u, u1 = *(const v16 *)(u + 16);
+#pragma GCC unroll 14
+			for (int r = 0; r < n; r++) {
+				float x = v[r * 16 + c];
+				sum[r][0] += x * u0;
+				sum[r][1] += x * u1;
+			}
+		}
+#pragma GCC unroll 14
+	for (int r = 0; r < n; r++) {
+		*(v16 *)(m + r * 16) = sum[r][0];
+		*(v16 *)(m + mblk + r * 16) = sum[r][1];
+	}
+}
+
+AVX512 static void group(int n, const float *v, int64_t vblk, const float *u, int blocks, float *m, int64_t mblk) {
+	switch (n) {
+#define CASE(i) case i: products(i, v, vblk, u, blocks, m, mblk); break
+		CASE(1); CASE(2); CASE(3); CASE(4); CASE(5); CASE(6); CASE(7);
+		CASE(8); CASE(9); CASE(10); CASE(11); CASE(12); CASE(13); CASE(14);
+#undef CASE
+	}
+}
+
+// All stages for tiles [first, first+count) and output channels [from, to).
+AVX512 static void tile_block(const rd_call *c, const wino_plan *p, int first, int count, int from, int to, float *v, float *m) {
+	const rd_kernel *k = c->k;
+	const rd_map *in = &k->in[0], *out = &k->out;
+	int64_t vblk = (int64_t)p->block * 16;
+	int blocks = in->c / 16, per_image = p->rows * p->cols;
+	for (int b = 0; b < blocks; b++)
+		for (int t = 0; t < count; t++) {
+			int n = (first + t) / per_image, at = (first + t) % per_image;
+			in_tile(c->src[0] + n * in->img + b * in->blk, in->h, in->w, at / p->cols * 4 - 1, at % p->cols * 4 - 1, v + b * vblk + t * 16, p->vstep);
+		}
+	int groups = (count + GROUP - 1) / GROUP;
+	for (int o = from; o < to; o += p->chunk) {
+		for (int i = 0; i < 36; i++)
+			for (int q = 0; q < p->chunk; q += PANEL) {
+				const float *u = c->src[1] + ((int64_t)i * out->c + o + q) * in->c;
+				for (int g = 0; g < groups; g++) {
+					int a = count * g / groups, n = count * (g + 1) / groups - a;
+					group(n, v + i * p->vstep + a * 16, vblk, u, blocks, m + i * p->mstep + (q / 16) * vblk + a * 16, vblk);
+				}
+			}
+		for (int q = 0; q < p->chunk; q += 16) {
+			v16 shift = k->shift ? load16(k->shift + o + q, 16) : zero16();
+			for (int t = 0; t < count; t++) {
+				int n = (first + t) / per_image, at = (first + t) % per_image;
+				out_tile(k, m + (q / 16) * vblk + t * 16, p->mstep, shift, c->dst + n * out->img + (o + q) / 16 * out->blk, at / p->cols * 4, at % p->cols * 4);
+			}
+		}
+	}
+}
+
+void rd_winograd(const rd_call *c) {
+	wino_plan p = plan_of(c->k);
+	int blocks = (p.tiles + p.block - 1) / p.block;
+#pragma omp parallel
+	{
+		float *v = (float *)((char *)c->scratch + omp_get_thread_num() * thread_bytes(&p)), *m = v + 36 * p.vstep;
+#pragma omp for schedule(dynamic)
+		for (int i = 0; i < blocks * p.splits; i++) {
+			int first = i / p.splits * p.block, left = p.tiles - first, part = c->k->out.c / p.splits, from = i % p.splits * part;
+			if (left > 0) tile_block(c, &p, first, left < p.block ? left : p.block, from, from + part, v, m);
+		}
+	}
+}
