@@ -1,0 +1,100 @@
+package resdet
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"resdet/internal/box"
+	"resdet/internal/fixture"
+	"resdet/internal/transform"
+)
+
+// TestMinival holds the default model on VOC 2007's photos against
+// torchvision's detections: at least 98 % of those above 0.3 are found with a
+// box within 0.5 px and a score within 0.01. It takes every fifth of the 250
+// photos (every 25th in plain Go); RESDET_THOROUGH=1 takes all.
+func TestMinival(t *testing.T) {
+	if raceEnabled || testing.Short() {
+		t.Skip("takes a while")
+	}
+	var want []struct {
+		Image   int        `json:"image_id"`
+		ClassID int        `json:"category_id"`
+		Box     [4]float32 `json:"bbox"` // x, y, width, height
+		Score   float32    `json:"score"`
+	}
+	b, err := os.ReadFile(fixture.Shared(t, "weights", "voc-resnet50-fpn.detections.json"))
+	if err == nil {
+		err = json.Unmarshal(b, &want)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	voc := fixture.Shared(t, "data", "VOCdevkit", "VOC2007")
+	list, err := os.ReadFile(filepath.Join(voc, "ImageSets", "Main", "minival.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := OpenDefault(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	every := 5
+	if strings.HasPrefix(d.Device(), "ref") {
+		every = 25
+	}
+	if os.Getenv("RESDET_THOROUGH") != "" {
+		every = 1
+	}
+
+	total, agreed, photos := 0, 0, 0
+	for i, id := range strings.Fields(string(list)) {
+		if i%every != 0 {
+			continue
+		}
+		photos++
+		var number int
+		fmt.Sscan(strings.TrimLeft(id, "0"), &number)
+		f, err := os.Open(filepath.Join(voc, "JPEGImages", id+".jpg"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		img, err := transform.Decode(f, transform.DefaultLimits())
+		f.Close()
+		if err != nil {
+			t.Fatalf("%s: %v", id, err)
+		}
+		got, err := d.Detect(context.Background(), img)
+		if err != nil {
+			t.Fatalf("%s: %v", id, err)
+		}
+		used := make([]bool, len(got))
+		for _, w := range want {
+			if w.Image != number || w.Score <= 0.3 {
+				continue
+			}
+			total++
+			wb := box.Box{X0: w.Box[0], Y0: w.Box[1], X1: w.Box[0] + w.Box[2], Y1: w.Box[1] + w.Box[3]}
+			for j, g := range got {
+				if !used[j] && d.cfg.Classes[g.Class].ID == w.ClassID && boxDistance(g.Box, wb) <= 0.5 && max(g.Score-w.Score, w.Score-g.Score) <= 0.01 {
+					used[j] = true
+					agreed++
+					break
+				}
+			}
+		}
+	}
+	t.Logf("%d of %d detections above 0.3 on %d photos agree (%.2f %%)", agreed, total, photos, 100*float64(agreed)/float64(total))
+	if total < photos {
+		t.Fatalf("only %d detections to compare with", total)
+	}
+	if float64(agreed) < 0.98*float64(total) {
+		t.Errorf("%d of %d agree: less than 98 %%", agreed, total)
+	}
+}

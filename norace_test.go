@@ -1,0 +1,5 @@
+//go:build !race
+
+package resdet
+
+const raceEnabled = false
