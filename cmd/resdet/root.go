@@ -51,12 +51,18 @@ Progress and logs go to stderr, results to stdout.
 Exit status: 0 all done, 1 something failed, 2 wrong command line, 130 interrupted, 143 terminated.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
+		Args:          usageArgs(cobra.NoArgs),
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
-	// one line per command
+		newDetectCommand(s),
+		newVideoCommand(s),
+		newEvalCommand(s),
+		newCompareCommand(s),
+		newDataCommand(s),
+		newBenchCommand(s),
+		newWeightsCommand(s),
 	)
 	return root
 }

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+	"golang.org/x/term"
+
+	"resdet/internal/video"
+)
+
+// videoProgress shows a run's progress on a terminal: how far, how fast, each
+// stage's own rate, and when it will be done. What is written to it appears
+// above the bar.
+type videoProgress struct {
+	err   io.Writer
+	quiet bool
+
+	mu   sync.Mutex
+	all  *mpb.Progress
+	bar  *mpb.Bar
+	quit chan struct{}
+	done sync.WaitGroup
+}
+
+func newVideoProgress(errw io.Writer, quiet bool) *videoProgress {
+	return &videoProgress{err: errw, quiet: quiet}
+}
+
+// Write prints a line of the log.
+func (v *videoProgress) Write(b []byte) (int, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.all != nil {
+		return v.all.Write(b)
+	}
+	return v.err.Write(b)
+}
+
+// watch shows p until stop.
+func (v *videoProgress) watch(p *video.Pipeline, cfg video.Config) {
+	f, ok := v.err.(*os.File)
+	if v.quiet || !ok || !term.IsTerminal(int(f.Fd())) {
+		return
+	}
+	total := length(p.Stats().Source, cfg)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.all = mpb.New(mpb.WithOutput(v.err), mpb.WithWidth(32), mpb.WithRefreshRate(200*time.Millisecond))
+	live := decor.Any(func(decor.Statistics) string { return stageRates(p.Stats()) })
+	if total > 0 {
+		v.bar = v.all.AddBar(total.Milliseconds(), mpb.PrependDecorators(decor.Percentage()), mpb.AppendDecorators(
+			decor.Any(func(decor.Statistics) string { return "ETA " + eta(p.Stats(), cfg.Start, total) }), live))
+	} else {
+		v.bar = v.all.New(0, mpb.SpinnerStyle(), mpb.AppendDecorators(live))
+	}
+	v.quit = make(chan struct{})
+	v.done.Go(func() {
+		tick := time.NewTicker(200 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				v.bar.SetCurrent(min((p.Stats().Position - cfg.Start).Milliseconds(), total.Milliseconds()-1))
+			case <-v.quit:
+				return
+			}
+		}
+	})
+}
+
+// length is how much of the source will be processed; 0: unknown.
+func length(s video.Info, cfg video.Config) time.Duration {
+	end := time.Duration(float64(s.Frames) / s.FPS * float64(time.Second))
+	if cfg.End > 0 && (end == 0 || cfg.End < end) {
+		end = cfg.End
+	}
+	return max(0, end-cfg.Start)
+}
+
+func eta(s video.Stats, start, total time.Duration) string {
+	done := s.Position - start
+	if done <= 0 {
+		return "?"
+	}
+	left := time.Duration(float64(s.Elapsed) / float64(done) * float64(total-done))
+	return max(0, left).Round(time.Second).String()
+}
+
+// stageRates is the run's rate and each stage's own, in frames per second.
+func stageRates(s video.Stats) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "  %.1f/s", float64(s.Done)/max(s.Elapsed.Seconds(), 1e-3))
+	for _, stage := range s.Stages {
+		if stage.Frames > 0 && stage.FPS() > 0 {
+			fmt.Fprintf(&b, "  %s %.0f", stage.Name, stage.FPS())
+		}
+	}
+	if s.Dropped > 0 {
+		fmt.Fprintf(&b, "  dropped %d", s.Dropped)
+	}
+	if s.Source.Live {
+		fmt.Fprintf(&b, "  age %v", s.Age.Round(10*time.Millisecond))
+	}
+	return b.String()
+}
+
+// stop removes the bar.
+func (v *videoProgress) stop() {
+	v.mu.Lock()
+	all := v.all
+	v.mu.Unlock()
+	if all == nil {
+		return
+	}
+	close(v.quit)
+	v.done.Wait()
+	v.bar.Abort(true)
+	all.Wait()
+	v.mu.Lock()
+	v.all = nil
+	v.mu.Unlock()
+}
+
+// summary is what stays of a run on the terminal.
+func summary(s video.Stats) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d frames in %v", s.Done, s.Elapsed.Round(10*time.Millisecond))
+	for _, c := range []struct {
+		n    int64
+		what string
+	}{{s.Detected, "looked at"}, {s.Skipped, "skipped"}, {s.Dropped, "dropped"}, {s.Damaged, "damaged"}, {int64(s.Reconnects), "times reconnected"}} {
+		if c.n > 0 {
+			fmt.Fprintf(&b, ", %d %s", c.n, c.what)
+		}
+	}
+	if s.Done > 0 {
+		fmt.Fprintf(&b, ";%s", stageRates(s))
+	}
+	if s.Source.Live {
+		fmt.Fprintf(&b, "; oldest frame shown %v", s.MaxAge.Round(10*time.Millisecond))
+	}
+	return b.String()
+}
