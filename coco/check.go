@@ -274,7 +274,7 @@ func (c *checker) photo(i int) {
 			return // the reader has said so
 		}
 		kind := BadImage
-		if errors.Is(p.err, errUnsupported) || errors.Is(p.err, transform.ErrFormat) {
+		if errors.Is(p.err, errUnsupported) {
 			kind = UnsupportedFormat
 		}
 		text := strings.TrimPrefix(p.err.Error(), "transform: ")
@@ -312,7 +312,7 @@ func (c *checker) size(i int) {
 			c.fault(SizeMissing, i, im.Annotation, "enter the photo's size; --fix does", "images: %s has no width and height", im.File)
 		}
 		im.Width, im.Height = w, h
-		c.changed[i] = true
+		c.changed[i], c.upright[i] = true, head.orientation > 1
 		return
 	}
 	sw, sh := head.stored()
@@ -322,7 +322,7 @@ func (c *checker) size(i int) {
 	if im.Width == w && im.Height == h {
 		return
 	}
-	c.changed[i] = true
+	c.changed[i], c.upright[i] = true, head.orientation > 1 // what is corrected shall be beyond doubt
 	fits := true
 	for _, o := range im.Objects {
 		b := o.Box

@@ -336,6 +336,9 @@ func (c *checker) classes(allowed []string) {
 			c.spelling(k, best, counts)
 		}
 	}
+	if c.d.Format == FormatVOC && len(allowed) == 0 {
+		c.slips(to, counts)
+	}
 	strange := c.strange(allowed, to, counts)
 	for k, why := range strange {
 		to[k] = -1
@@ -405,13 +408,61 @@ func (c *checker) strange(allowed []string, to, counts []int) map[int]string {
 			rare = append(rare, k)
 		}
 	}
-	if known < 2 || len(rare) > known {
+	if known < 3 || len(rare) > known {
 		return out
 	}
 	for _, k := range rare {
 		out[k] = fmt.Sprintf("the class is not one of VOC's twenty, as the %d others of this set are", known)
 	}
 	return out
+}
+
+// slips finds misspelt names: a class with an object or two whose name is one
+// letter from that of a class with at least ten times as many. Short names and
+// those that differ in a digit are often different things.
+func (c *checker) slips(to, counts []int) {
+	for k, cl := range c.d.Classes {
+		if to[k] != k || counts[k] == 0 || counts[k] > 2 || len(cl.Name) < 5 || slices.Contains(vocNames, cl.Name) {
+			continue
+		}
+		for best, other := range c.d.Classes {
+			if to[best] != best || counts[best] < 10*counts[k] || !oneLetterApart(cl.Name, other.Name) {
+				continue
+			}
+			to[k] = best
+			fix := fmt.Sprintf("call it %q, or name the classes with --classes; --fix does the former", other.Name)
+			c.each(func(i int, _ *Image, _ int, o *Object) {
+				if o.Class == k {
+					c.objectFault(UnknownClass, i, o, fix, "%d objects of the set are called %q, %d are called %q: a slip of the pen?", counts[k], cl.Name, counts[best], other.Name)
+				}
+			})
+			break
+		}
+	}
+}
+
+// oneLetterApart reports whether two names differ by one letter that is
+// missing, added, other or exchanged with its neighbour.
+func oneLetterApart(a, b string) bool {
+	if len(a) > len(b) {
+		a, b = b, a
+	}
+	i := 0
+	for i < len(a) && a[i] == b[i] {
+		i++
+	}
+	ra, rb := a[i:], b[i:]
+	digit := func(s string) bool { return s != "" && s[0] >= '0' && s[0] <= '9' }
+	if digit(ra) || digit(rb) {
+		return false
+	}
+	switch len(b) - len(a) {
+	case 0:
+		return len(ra) > 0 && (ra[1:] == rb[1:] || len(ra) > 1 && ra[0] == rb[1] && ra[1] == rb[0] && ra[2:] == rb[2:])
+	case 1:
+		return ra == rb[1:]
+	}
+	return false
 }
 
 // renumber gives the objects their repaired classes and takes classes out of

@@ -62,6 +62,9 @@ func decodeHead(r *bufio.Reader) (imageHead, error) {
 		decode = png.DecodeConfig
 	}
 	c, err := decode(in)
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		return h, fmt.Errorf("the %s file is cut off", h.format)
+	}
 	if err != nil {
 		return h, err
 	}

@@ -50,9 +50,9 @@ func newScanner(r io.Reader, name string) *scanner {
 }
 
 // fill reads more of the stream, keeping what lies from mark on, which moves
-// to the window's start. It reports whether there is more after s.end.
+// to the window's start in any case. It reports whether anything was read.
 func (s *scanner) fill(mark int) bool {
-	if s.eof || s.err != nil {
+	if s.err != nil {
 		return false
 	}
 	s.countLines(mark)
@@ -61,6 +61,9 @@ func (s *scanner) fill(mark int) bool {
 	s.pos -= mark
 	s.end -= mark
 	s.counted -= mark
+	if s.eof {
+		return false
+	}
 	if s.end == len(s.buf) {
 		if len(s.buf) >= maxToken {
 			s.fail("a value of more than 1 MiB")
@@ -358,7 +361,7 @@ func (s *scanner) word() []byte {
 			return nil
 		}
 		if !more {
-			return s.buf[start:s.end] // fill does not move anything at the end
+			return s.buf[:s.end]
 		}
 		start = 0
 	}

@@ -395,7 +395,8 @@ var cornerName = [4]string{"xmin", "ymin", "xmax", "ymax"}
 // parse reads the XML. It is lenient about what does not matter (encodings,
 // bare ampersands in names) since such files are common.
 func (f *vocFile) parse(b []byte) {
-	dec := xml.NewDecoder(bytes.NewReader(trimBOM(b)))
+	b = trimBOM(b)
+	dec := xml.NewDecoder(bytes.NewReader(b))
 	dec.Strict = false
 	dec.CharsetReader = latin1
 	var (
@@ -413,8 +414,16 @@ func (f *vocFile) parse(b []byte) {
 		if err == io.EOF {
 			break
 		}
+		if err != nil && len(path) > 0 && int(dec.InputOffset()) >= len(b) {
+			break // cut short
+		}
 		if err != nil {
-			f.fault(BadAnnotation, line, -1, true, "correct the XML; --fix leaves the image out", "not well-formed XML: %v", strings.TrimPrefix(err.Error(), "XML syntax error on "))
+			var syntax *xml.SyntaxError
+			what := err.Error()
+			if errors.As(err, &syntax) {
+				what, line = syntax.Msg, syntax.Line
+			}
+			f.fault(BadAnnotation, line, -1, true, "correct the XML; --fix leaves the image out", "not well-formed XML: %s", what)
 			return
 		}
 		switch t := tok.(type) {
@@ -487,7 +496,7 @@ func (f *vocFile) parse(b []byte) {
 	case !root:
 		f.fault(BadAnnotation, 0, -1, true, "--fix leaves the image out", "holds no <annotation>: empty or not XML")
 	case len(path) > 0:
-		f.fault(BadAnnotation, 0, -1, true, "restore the rest of the file; --fix leaves the image out", "ends inside <%s>: cut short", path[len(path)-1])
+		f.fault(BadAnnotation, bytes.Count(b, []byte{'\n'})+1, -1, true, "restore the rest of the file; --fix leaves the image out", "ends inside <%s>: cut short", path[len(path)-1])
 	default:
 		f.size(width, height, sizeLine)
 	}
