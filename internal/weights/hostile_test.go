@@ -207,7 +207,7 @@ func hostile(t testing.TB) map[string][]byte {
 	good := torchZip(t, oneTensor("FloatStorage", 6, 0, []int{6}, []int{1}), six)
 	wrongSum := slices.Clone(good)
 	wrongSum[bytes.Index(wrongSum, six)+5] ^= 1
-	bomb := make([]byte, 64<<20)
+	bomb := make([]byte, 8<<20)
 	zeros := len(bomb) / 4
 	return map[string][]byte{
 		"evil legacy": legacy(evil, nil, 4),
