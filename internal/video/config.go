@@ -94,3 +94,16 @@ func (c Config) fits(s Info) error {
 
 // between reports whether frames that are not looked at are kept.
 func (c Config) between() bool { return c.Track != nil && c.Every > 1 }
+
+// OutputRate is the rate in frames per second of what comes out of a source:
+// that of the file to write.
+func (c Config) OutputRate(s Info) float64 {
+	rate := s.FPS
+	if c.FPS > 0 {
+		rate = min(rate, c.FPS)
+	}
+	if c.Track == nil {
+		rate /= float64(c.Every)
+	}
+	return rate
+}
