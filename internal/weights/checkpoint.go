@@ -105,26 +105,10 @@ func (c *Checkpoint) Read(key string) ([]float32, error) {
 		}
 	}
 	dst := make([]float32, t.Shape.Len())
-	return dst, c.readInto(dst, t)
-}
-
-// ReadInto is Read into dst, which must have as many elements as the array.
-func (c *Checkpoint) ReadInto(dst []float32, key string) error {
-	t := c.Tensor(key)
-	switch {
-	case t == nil:
-		return c.fail(fmt.Errorf("no tensor %q", key))
-	case t.Shape.Len() != len(dst):
-		return c.fail(fmt.Errorf("tensor %q has shape %v, not %d elements", key, t.Shape, len(dst)))
-	}
-	return c.readInto(dst, t)
-}
-
-func (c *Checkpoint) readInto(dst []float32, t *Tensor) error {
 	if err := t.view.read(c.r, dst); err != nil {
-		return c.fail(fmt.Errorf("tensor %q: %w", t.Key, err))
+		return nil, c.fail(fmt.Errorf("tensor %q: %w", key, err))
 	}
-	return nil
+	return dst, nil
 }
 
 // Param returns the elements of the array under key, in a slice of the

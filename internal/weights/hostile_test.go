@@ -48,10 +48,15 @@ func (p *pickle) ints(vs ...int) *pickle {
 	return p.op(opTuple)
 }
 
-// tensor pushes a view of storage key, which has elems elements.
+// tensor pushes a view of storage key, which has elems elements of the class
+// "FloatStorage" or "cuda.FloatStorage".
 func (p *pickle) tensor(class, key string, elems, offset int, shape, strides []int) *pickle {
+	module := "torch"
+	if rest, ok := strings.CutPrefix(class, "cuda."); ok {
+		module, class = "torch.cuda", rest
+	}
 	p.global("torch._utils", "_rebuild_tensor_v2").op(opMark)
-	p.op(opMark).text("storage").global("torch", class).text(key).text("cpu").int(elems).op(opTuple, opBinPersID)
+	p.op(opMark).text("storage").global(module, class).text(key).text("cpu").int(elems).op(opTuple, opBinPersID)
 	p.int(offset).ints(shape...).ints(strides...).op(opNewFalse, opNone)
 	return p.op(opTuple, opReduce)
 }
