@@ -485,9 +485,9 @@ func TestCheckMisspeltClass(t *testing.T) {
 
 func TestCheckCleanRealSets(t *testing.T) {
 	data := fixture.Shared(t, "data")
-	wantFindings(t, check(t, "voc:"+data+"/raccoon"))
-	wantFindings(t, check(t, "coco:"+data+"/coco-tiny/annotations/instances_val2017.json"))
-	r := check(t, "voc:"+data+"/bccd,split=test")
+	wantFindings(t, check(t, "voc:"+data+"/raccoon,every=4"))
+	wantFindings(t, check(t, "coco:"+data+"/coco-tiny/annotations/instances_val2017.json,every=4"))
+	r := check(t, "voc:"+data+"/bccd,split=test,every=2")
 	for _, f := range r.Faults {
 		if f.Kind != BoxEmpty { // two boxes of the set are clicks
 			t.Error(f)

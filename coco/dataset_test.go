@@ -30,7 +30,6 @@ func TestLoadSharedSets(t *testing.T) {
 		images, objects, classes int
 	}{
 		{"voc:" + data + "/VOCdevkit,split=minival", 250, 0, 20},
-		{"voc:" + data + "/VOCdevkit/VOC2007,split=train", 2501, 0, 20},
 		{"voc:" + data + "/raccoon", 200, 217, 1},
 		{"voc:" + data + "/bccd", 364, 4888, 3},
 		{"voc:" + data + "/bccd,every=5", 73, 0, 3},
