@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"image"
-	"image/jpeg"
 	"image/png"
 	"io"
-	"strings"
 
 	"github.com/disintegration/imaging"
+
+	"resdet/internal/jpeg"
 )
 
 // What is wrong with a picture; errors of [Decode] wrap one of them, or what
@@ -26,15 +26,15 @@ var (
 type Limits struct {
 	Bytes  int64 // size of the file
 	Pixels int64 // width · height
-	Memory int64 // bytes that decoding takes, the file apart; progressive JPEGs take 4 a sample more than others
+	Memory int64 // bytes that decoding takes, the file apart; progressive JPEGs take 2 a sample more than others
 }
 
 // maxPhotoSide is JPEG's bound, for PNG too: [Scratch] grows with the width.
 const maxPhotoSide = 65535
 
 // DefaultLimits allows what cameras make: 64 MiB, 100 megapixels, and 768 MiB
-// of memory (a progressive 4:2:0 JPEG of 100 megapixels, an upright 4:2:0 photo
-// of 84 that must be turned).
+// of memory (a progressive 4:4:4 JPEG of 89 megapixels, a 4:2:0 photo of 84 that
+// must be turned).
 func DefaultLimits() Limits { return Limits{Bytes: 64 << 20, Pixels: 100e6, Memory: 768 << 20} }
 
 // Decode reads a JPEG or PNG picture and turns it upright as its EXIF
@@ -83,27 +83,20 @@ func Decode(r io.Reader, limits Limits) (image.Image, error) {
 		return nil, fmt.Errorf("transform: %w: %dx%d is more than %d megapixels", ErrTooLarge, h.width, h.height, limits.Pixels/1e6)
 	case h.memory > limits.Memory:
 		return nil, fmt.Errorf("transform: %w: decoding %dx%d takes %d MiB, more than %d", ErrTooLarge, h.width, h.height, h.memory>>20, limits.Memory>>20)
-	case h.scans > maxScans:
-		return nil, fmt.Errorf("transform: %w: a progressive JPEG of more than %d scans", ErrDamaged, maxScans)
 	case int64(len(data)) < h.least:
 		return nil, fmt.Errorf("transform: %w: %dx%d pixels cannot be in %d bytes; it is cut off", ErrDamaged, h.width, h.height, len(data))
 	}
 
 	var img image.Image
-	switch {
-	case kind == "png":
+	if kind == "png" {
 		img, err = png.Decode(bytes.NewReader(data))
-	case h.progressive:
-		img, err = jpeg.Decode(bytes.NewReader(data))
-	default:
-		// A picture that is whole but for its end marker is taken, as libjpeg
-		// does. Not so a progressive one, which may lack its finer scans.
-		img, err = jpeg.Decode(io.MultiReader(bytes.NewReader(data), strings.NewReader(endOfImage)))
-	}
-	if err != nil {
-		if !h.ended {
+		if err != nil && !h.ended {
 			err = io.ErrUnexpectedEOF // whatever the decoder stumbled over first
 		}
+	} else {
+		img, err = jpeg.Decode(data)
+	}
+	if err != nil {
 		return nil, damaged(kind, err)
 	}
 	return upright(img, h.orientation), nil
@@ -160,12 +153,10 @@ func printable(b []byte) string {
 // header is what must be known of a picture before decoding it.
 type header struct {
 	width, height int
-	memory        int64 // bytes that Go's decoder allocates
+	memory        int64 // bytes that the decoder allocates
 	least         int64 // bytes that so many pixels take at the very least
 	orientation   int   // EXIF's, 1…8
-	progressive   bool
-	scans         int  // of a progressive file
-	ended         bool // the file's end is there
+	ended         bool  // a PNG's end is there
 }
 
 func pngHeader(data []byte) (header, error) {
@@ -213,80 +204,17 @@ func pngHeader(data []byte) (header, error) {
 	return h, nil
 }
 
-const (
-	startOfScan = "\xff\xda"
-	endOfImage  = "\xff\xd9"
-	// maxScans bounds the time that a progressive file may take: a scan of 200
-	// bytes costs a pass over all coefficients. Encoders make about ten.
-	maxScans = 200
-)
-
 func jpegHeader(data []byte) (header, error) {
-	c, err := jpeg.DecodeConfig(bytes.NewReader(data))
+	c, err := jpeg.ReadHeader(data)
 	if err != nil {
 		return header{}, err
 	}
-	h := header{width: c.Width, height: c.Height, orientation: 1, ended: bytes.HasSuffix(data, []byte(endOfImage))}
-	pixels := int64(c.Width) * int64(c.Height)
-	// Each block of 64 samples has a code of at least one bit for its first
-	// coefficient; only luma is sure to have one for every 64 pixels.
-	h.least = pixels / 64 / 8
-	for at := 2; at+4 <= len(data); {
-		if data[at] != 0xff {
-			at++ // Go's decoder skips what stands between segments
-			continue
-		}
-		marker := data[at+1]
-		if marker == 0xff || marker == 0 || marker == 0x01 || marker >= 0xd0 && marker <= 0xd8 { // filling; without a length
-			at++
-			continue
-		}
-		n := int(data[at+2])<<8 | int(data[at+3])
-		if marker == 0xda || marker == 0xd9 || n < 2 || at+2+n > len(data) { // the picture itself, the end, or nonsense
-			break
-		}
-		body := data[at+4 : at+2+n]
-		switch {
-		case marker >= 0xc0 && marker <= 0xc2:
-			h.progressive = marker == 0xc2
-			if h.progressive {
-				h.scans = bytes.Count(data, []byte(startOfScan)) // in coded data only 0 or a restart follows 0xff
-			}
-			h.memory = jpegMemory(body, c.Width, c.Height, h.progressive)
-		case marker == 0xe1 && bytes.HasPrefix(body, []byte("Exif\x00\x00")):
-			h.orientation = orientation(body[6:])
-		}
-		at += 2 + n
-	}
-	if h.memory == 0 {
-		h.memory = pixels * 16 // where our walk found less than Go's: assume the worst
-	}
-	return h, nil
-}
-
-// jpegMemory returns what Go's decoder allocates for a frame: a byte a sample,
-// four more for a progressive file's coefficients, and eight a pixel where there
-// are four components.
-func jpegMemory(frame []byte, width, height int, progressive bool) int64 {
-	if len(frame) < 6 || len(frame) < 6+3*int(frame[5]) {
-		return 0
-	}
-	n := int(frame[5])
-	maxH, maxV, samples := 1, 1, 0
-	for i := range n {
-		hv := frame[6+3*i+1]
-		h, v := int(hv>>4), int(hv&15)
-		maxH, maxV, samples = max(maxH, h), max(maxV, v), samples+h*v
-	}
-	units := int64((width+8*maxH-1)/(8*maxH)) * int64((height+8*maxV-1)/(8*maxV))
-	memory := units * int64(samples) * 64
-	if progressive {
-		memory *= 5
-	}
-	if n == 4 {
-		memory += 8 * int64(width) * int64(height)
-	}
-	return memory
+	return header{
+		width: c.Width, height: c.Height, memory: c.Memory, orientation: orientation(c.EXIF),
+		// Each block of 64 samples has a code of at least one bit for its first
+		// coefficient; only luma is sure to have one for every 64 pixels.
+		least: int64(c.Width) * int64(c.Height) / 64 / 8,
+	}, nil
 }
 
 // orientation finds tag 0x0112 in the first directory of a TIFF structure; 1,

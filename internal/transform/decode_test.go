@@ -10,25 +10,19 @@ import (
 	"image/jpeg"
 	"image/png"
 	"io"
-	"math"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	ours "resdet/internal/jpeg"
 )
 
-// The files were decoded by Pillow with libjpeg-turbo's defaults; ours goes
-// through Go's inverse transform, which may round a sample to the next level:
-// one of luma and one of Cb times 1.772 make 3 levels of blue. Pictures of one
-// colour a block need no transform: they must agree exactly, which leaves the
-// chroma's interpolation and conversion nothing to hide behind.
-const (
-	jpegWorst = 3    // levels
-	jpegRMS   = 0.26 // levels
-)
-
+// The files were decoded by Pillow with libjpeg-turbo's defaults. Single levels
+// matter: with Go's image/jpeg, whose inverse transform rounds otherwise (up to 3
+// levels in a pixel), 3 % of a detector's boxes differ from the reference's.
 func TestJPEGIsPillows(t *testing.T) {
 	files, err := filepath.Glob("testdata/jpeg/*.jpg")
 	if err != nil || len(files) < 30 {
@@ -66,20 +60,19 @@ func TestJPEGIsPillows(t *testing.T) {
 			if got.Rect.Size() != size {
 				t.Fatalf("size %v, want %v", got.Rect.Size(), size)
 			}
-			worst, sum := 0.0, 0.0
+			differing := 0
 			for y := range size.Y {
 				for x := range size.X {
 					sx, sy := stored(turn, x, y, want.Bounds().Dx(), want.Bounds().Dy())
-					a, b := got.NRGBAAt(x, y), straight(want.At(sx, sy))
-					for _, d := range []float64{float64(a.R) - float64(b.R), float64(a.G) - float64(b.G), float64(a.B) - float64(b.B)} {
-						worst, sum = max(worst, math.Abs(d)), sum+d*d
+					if a, b := got.NRGBAAt(x, y), straight(want.At(sx, sy)); a != b {
+						if differing++; differing < 5 {
+							t.Errorf("pixel %d,%d is %v, want %v", x, y, a, b)
+						}
 					}
 				}
 			}
-			rms := math.Sqrt(sum / float64(3*size.X*size.Y))
-			t.Logf("worst %g, rms %.3f", worst, rms)
-			if worst > jpegWorst || rms > jpegRMS || strings.HasPrefix(name, "flat") && worst > 0 {
-				t.Errorf("differs by %g levels at worst, %.3f rms", worst, rms)
+			if differing > 0 {
+				t.Errorf("%d of %d pixels differ", differing, size.X*size.Y)
 			}
 		})
 	}
@@ -212,8 +205,8 @@ func TestDecodeErrors(t *testing.T) {
 		{"png of few bytes", bomb(9000, 9000, 8, 0), DefaultLimits(), ErrDamaged, "cannot be in"},
 		{"jpeg bomb", resizedJPEG(jpg, 65500, 65500), DefaultLimits(), ErrTooLarge, "65500x65500"},
 		{"jpeg of few bytes", resizedJPEG(jpg, 9000, 9000), DefaultLimits(), ErrDamaged, "cannot be in"},
-		{"memory of progressive", resizedJPEG(progressive, 700, 700), Limits{Bytes: 1 << 20, Pixels: 1e6, Memory: 3 << 20}, ErrTooLarge, "takes 3 MiB"},
-		{"many scans", append(bytes.Clone(progressive), bytes.Repeat([]byte("\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00"), 300)...), DefaultLimits(), ErrDamaged, "scans"},
+		{"memory of progressive", resizedJPEG(progressive, 700, 700), Limits{Bytes: 1 << 20, Pixels: 1e6, Memory: 2 << 20}, ErrTooLarge, "takes 2 MiB"},
+		{"many scans", append(bytes.Clone(progressive[:len(progressive)-2]), bytes.Repeat([]byte("\xff\xda\x00\x08\x01\x01\x00\x00\x00\x10\x00\x00\x00\x00\x00"), 300)...), DefaultLimits(), ErrDamaged, "scans"},
 		{"bytes", jpg, Limits{Bytes: 1000, Pixels: 1e6, Memory: 1 << 20}, ErrTooLarge, "1000 bytes"},
 	} {
 		t.Run(strings.ReplaceAll(k.name, " ", "_"), func(t *testing.T) {
@@ -221,7 +214,7 @@ func TestDecodeErrors(t *testing.T) {
 			img, err := Decode(bytes.NewReader(k.data), k.limits)
 			taken := allocated() - before
 			if img != nil || err == nil || !errors.Is(err, k.is) || !strings.Contains(err.Error(), k.want) {
-				t.Errorf("%v, %v; want %v with %q", img, err, k.is, k.want)
+				t.Errorf("%T, %v; want %v with %q", img, err, k.is, k.want)
 			}
 			// The decoders' own buffers are about 50 kB.
 			if limit := uint64(8*len(k.data) + 256<<10); taken > limit {
@@ -274,7 +267,7 @@ func TestMemoryIsEstimatedForRealFiles(t *testing.T) {
 			t.Fatal(path, err)
 		}
 		before := allocated()
-		if _, err := jpeg.Decode(bytes.NewReader(data)); err != nil {
+		if _, err := ours.Decode(data); err != nil {
 			t.Fatal(path, err)
 		}
 		if taken := int64(allocated() - before); taken > h.memory+64<<10 {
