@@ -22,14 +22,14 @@ func mistakes() sample {
 	truth(1, 3, 1, at(600, 0))
 	truth(1, 4, 0, at(900, 0))
 	truth(1, 5, 0, at(1200, 0))
-	det(1, 0, 0.9, at(0, 0))      // right
-	det(1, 0, 0.8, at(2, 0))      // Dupe of it
-	det(1, 0, 0.7, at(360, 0))    // Loc: IoU 0.25 with a cat
-	det(1, 0, 0.65, at(365, 0))   // Loc, of the same cat: only the better one can be fixed
-	det(1, 0, 0.6, at(600, 0))    // Cls: a dog found as cat
-	det(1, 1, 0.5, at(960, 0))    // Both: a cat found as dog, IoU 0.25
-	det(1, 0, 0.4, at(5000, 500)) // Bkg
-	det(2, 1, 0.3, at(0, 0))      // Bkg: the image has no object
+	det(1, 0, 0.9, at(0, 0))       // right
+	det(1, 0, 0.8, at(2, 0))       // Dupe of it
+	det(1, 0, 0.7, at(360, 0))     // Loc: IoU 0.25 with a cat
+	det(1, 0, 0.65, at(365, 0))    // Loc, of the same cat: only the better one can be fixed
+	det(1, 0, 0.6, at(600, 0))     // Cls: a dog found as cat
+	det(1, 1, 0.5, at(960, 0))     // Both: a cat found as dog, IoU 0.25
+	det(1, 0, 0.68, at(5000, 500)) // Bkg, between the two Loc
+	det(2, 1, 0.3, at(0, 0))       // Bkg: the image has no object
 	return s
 }
 
@@ -123,6 +123,17 @@ func TestConfusion(t *testing.T) {
 			if c.Matrix[i][j] != want[i][j] {
 				t.Errorf("row %s column %s: %d, want %d", c.Classes[i], c.Classes[j], c.Matrix[i][j], want[i][j])
 			}
+		}
+	}
+	// At equal overlap the object of the detection's own class is its match,
+	// wherever it stands.
+	for _, classes := range [][2]int{{0, 1}, {1, 0}} {
+		a, b := object(1, box100), object(2, box100)
+		a.Class, b.Class = classes[0], classes[1]
+		s := images([2]any{[]Truth{a, b}, []Detection{{0, 0.9, box100}}})
+		s.Classes = []Class{{"a", 1}, {"b", 2}}
+		if m := s.evaluate(t, COCO).Confusion().Matrix; m[0][0] != 1 || m[1][2] != 1 {
+			t.Errorf("objects of classes %v: %v", classes, m)
 		}
 	}
 	// Rows sum to the objects, whatever the detections.
