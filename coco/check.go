@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -161,15 +162,15 @@ func (c *checker) setFault(kind Kind, first [2]int, count int, fix, format strin
 func (c *checker) decode(ctx context.Context, step func(done, total int)) error {
 	n := len(c.d.Images)
 	var g errgroup.Group
-	next, done := make(chan int), make(chan struct{}, n)
+	next := make(chan int)
+	var done atomic.Int64
 	// A photo may take transform's 768 MiB: no more than 8 at a time.
 	for range min(runtime.GOMAXPROCS(0), 8) {
 		g.Go(func() error {
 			for i := range next {
 				c.photos[i] = lookAt(c.d.Images[i].Path)
-				done <- struct{}{}
-				if step != nil {
-					step(len(done), n)
+				if k := int(done.Add(1)); step != nil {
+					step(k, n)
 				}
 			}
 			return nil

@@ -348,6 +348,24 @@ func TestCheckCOCO(t *testing.T) {
 	}
 }
 
+func TestCheckCOCOSplitsThatShareTheirPhotos(t *testing.T) {
+	doc := func(name string) string {
+		return `{"images":[{"id":1,"file_name":"` + name + `","width":100,"height":80}],"annotations":[],"categories":[{"id":1,"name":"dog"}]}`
+	}
+	photo := jpg(100, 80, 0)
+	dir := tree(t, map[string]string{"a/train.json": doc("x.jpg"), "a/val.json": doc("y.jpg"), "a/captions.json": "[]", "images/x.jpg": photo, "images/y.jpg": photo, "images/z.jpg": photo})
+	wantFindings(t, check(t, "coco:"+dir+"/a/train.json"), finding{ImageUnannotated, "z.jpg", "", "no image entry"})
+}
+
+func TestYOLOWithoutAnyLabels(t *testing.T) {
+	dir := tree(t, map[string]string{"data.yaml": "train: images\nnames: [dog]\n", "images/a.jpg": jpg(100, 80, 0)})
+	_, err := Load(context.Background(), Spec{Format: FormatYOLO, Path: dir + "/data.yaml"})
+	if err == nil || !strings.Contains(err.Error(), "none of the 1 photos has a label file") {
+		t.Error(err)
+	}
+	fixed(t, check(t, "yolo:"+dir+"/data.yaml"), dir)
+}
+
 func TestCheckCOCOCorners(t *testing.T) {
 	var annotations []string
 	for i := range 20 {

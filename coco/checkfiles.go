@@ -5,6 +5,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -41,11 +42,39 @@ func (c *checker) strangers() {
 		annotated = func(name string) bool { return xml[stem(name)] }
 		dirs = map[string]bool{filepath.Clean(c.d.Photos): true}
 	}
+	var left []string
 	c.photosIn(dirs, func(p string) {
 		if !used[p] && !annotated(filepath.Base(p)) {
-			c.faults = append(c.faults, Fault{Kind: ImageUnannotated, File: p, Object: -1, Image: "", Count: 1, Message: what, Fix: fix})
+			left = append(left, p)
 		}
 	})
+	if c.d.Format == FormatCOCO && len(left) > 0 {
+		others := c.otherJSON()
+		left = slices.DeleteFunc(left, func(p string) bool { return others[filepath.Base(p)] })
+	}
+	for _, p := range left {
+		c.faults = append(c.faults, Fault{Kind: ImageUnannotated, File: p, Object: -1, Count: 1, Message: what, Fix: fix})
+	}
+}
+
+// otherJSON returns the photos that the other JSON files beside this one list:
+// train.json and val.json often share a folder of photos.
+func (c *checker) otherJSON() map[string]bool {
+	out := map[string]bool{}
+	files, _ := filepath.Glob(filepath.Join(escapeGlob(filepath.Dir(c.d.Path)), "*.json"))
+	for _, f := range files {
+		if filepath.Clean(f) == filepath.Clean(c.d.Path) {
+			continue
+		}
+		d, err := ReadCOCOFile(f)
+		if err != nil {
+			continue // captions, results, what not
+		}
+		for i := range d.Images {
+			out[path.Base(slashed(d.Images[i].File))] = true
+		}
+	}
+	return out
 }
 
 // photosIn calls f for the photos in folders.

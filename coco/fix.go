@@ -54,15 +54,15 @@ func (r *Report) Fix(ctx context.Context, dir string, mode PhotoMode, step func(
 	return out, r.fixYOLO(ctx, w, out)
 }
 
-// outside makes sure that a folder does not lie among the photos of d, where
-// they are looked for folder by folder.
+// outside makes sure that a folder does not lie among the photos of d where
+// they are looked for in folders within folders.
 func outside(dir string, d *Dataset) error {
+	if d.Format != FormatYOLO {
+		return nil // these look into one folder only
+	}
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return fmt.Errorf("coco: %w", err)
-	}
-	if d.Format != FormatYOLO {
-		return nil
 	}
 	for i := range d.Images {
 		in, err := filepath.Abs(filepath.Dir(d.Images[i].Path))

@@ -75,6 +75,8 @@ func ReadLines(r io.Reader, name string) ([]Result, error) {
 			switch string(key) {
 			case "image", "image_id":
 				image, hasImage = ids.read(s), true
+			case "annotations", "categories":
+				s.fail("%q where detections should be: is this a dataset's annotation file?", key)
 			case "detections":
 				hasList = true
 				s.array(func(k int) { out = append(out, s.lineDetection(k)) })

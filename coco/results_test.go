@@ -94,7 +94,7 @@ func TestResultErrors(t *testing.T) {
 		"noscore.json":            {`[` + ok + `,{"image_id":1,"category_id":1,"bbox":[1,2,3,4]}]`, "detection 1: no score"},
 		"text.json":               {`[{"image_id":1,"category_id":"dog","bbox":[1,2,3,4],"score":1}]`, `detection 0: '"' where an integer should be`},
 		"cut.json":                {`[` + ok + `,{"image_id":1,`, "detection 1: the file ends where a key should be"},
-		"gt.json":                 {`{"images":[],"annotations":[]}`, "no image: not a line of `resdet detect --json`"},
+		"gt.json":                 {`{"images":[],"annotations":[]}`, "is this a dataset's annotation file?"},
 		"empty.json":              {" \n", "the file is empty"},
 		"lines.jsonl":             {`{"image":"a","detections":[{"class":"dog","score":2,"box":[1,2,3,NaN]}]}`, "detection 0: box: NaN is not finite"},
 		"nobox.jsonl":             {`{"image":"a","detections":[{"class":"dog","score":2}]}`, "detection 0: no box"},

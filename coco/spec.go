@@ -48,7 +48,7 @@ func ParseSpec(arg string) (Spec, error) {
 	switch s.Format {
 	case FormatCOCO, FormatVOC, FormatYOLO:
 	default:
-		err := fmt.Errorf("coco: dataset %q: does not begin with coco:, voc: or yolo:", arg)
+		err := fmt.Errorf("coco: dataset %q: does not begin with a format (coco:, voc: or yolo:)", arg)
 		if guess := guessFormat(arg); !ok && guess != "" {
 			err = fmt.Errorf("%w (did you mean %s:%s?)", err, guess, arg)
 		}
@@ -63,7 +63,7 @@ func ParseSpec(arg string) (Spec, error) {
 		}
 	}
 	if s.Path = parts[0]; s.Path == "" {
-		return s, fmt.Errorf("coco: dataset %q: no path after %s:", arg, format)
+		return s, fmt.Errorf("coco: dataset %q: no path after the format (%s:)", arg, format)
 	}
 	seen := map[string]bool{}
 	for _, p := range parts[1:] {

@@ -34,11 +34,11 @@ func TestParseSpec(t *testing.T) {
 		}
 	}
 	for arg, want := range map[string]string{
-		"":                          "does not begin with coco:, voc: or yolo:",
+		"":                          "does not begin with a format (coco:, voc: or yolo:)",
 		"x.json":                    "did you mean coco:x.json?",
 		"data.yaml":                 "did you mean yolo:data.yaml?",
 		"mot:gt.txt":                "does not begin with",
-		"voc:":                      "no path after voc:",
+		"voc:":                      "no path after the format (voc:)",
 		"voc:d,splt=x":              `no option "splt"; it knows split, images, annotations, every`,
 		"coco:a.json,split=train":   `coco: has no option "split"`,
 		"voc:d,every=0":             "every=0: not a whole number from 1",
@@ -82,7 +82,7 @@ func TestLoadErrors(t *testing.T) {
 	dir := tree(t, map[string]string{
 		"two/VOC2007/Annotations/a.xml": x, "two/VOC2012/Annotations/a.xml": x, "set/Annotations/a.xml": x, "set/ImageSets/Main/train.txt": "a\n", "set/ImageSets/Main/empty.txt": "\n",
 		"set/ImageSets/Main/more.txt": "a\nb\n", "none/x.txt": "", "y/data.yaml": "train: images\nnames: [dog]\n", "y/bad.yaml": "names: [", "y/num.yaml": "names: {0: a, 2: b}", "y/none.yaml": "train: x",
-		"y/images/a.jpg": jpg(10, 10, 0),
+		"y/images/a.jpg": jpg(10, 10, 0), "y/labels/a.txt": "",
 	})
 	for arg, want := range map[string]string{
 		"voc:two":                        "two holds",

@@ -1,6 +1,7 @@
 package coco
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -158,10 +159,7 @@ func (d *Dataset) Describe(anchors *Anchors) (Stats, error) {
 		s.Sizes = append(s.Sizes, Size{k[0], k[1], n})
 	}
 	slices.SortFunc(s.Sizes, func(a, b Size) int {
-		if a.Images != b.Images {
-			return b.Images - a.Images
-		}
-		return (a.Width-b.Width)*2 + sign(a.Height-b.Height)
+		return cmp.Or(cmp.Compare(b.Images, a.Images), cmp.Compare(a.Width, b.Width), cmp.Compare(a.Height, b.Height))
 	})
 	s.Sizes = s.Sizes[:min(len(s.Sizes), 10)]
 	if anchors != nil {
@@ -172,16 +170,6 @@ func (d *Dataset) Describe(anchors *Anchors) (Stats, error) {
 		s.Anchors = &c
 	}
 	return s, nil
-}
-
-func sign(v int) int {
-	switch {
-	case v < 0:
-		return -1
-	case v > 0:
-		return 1
-	}
-	return 0
 }
 
 // Anchors are a detector's reference boxes as far as coverage depends on

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -84,7 +85,7 @@ func (w *setWriter) photos(ctx context.Context, dir string) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(min(runtime.GOMAXPROCS(0), 8))
-	done := make(chan struct{}, len(w.d.Images))
+	var done atomic.Int64
 	for i := range w.d.Images {
 		g.Go(func() error {
 			if ctx.Err() != nil {
@@ -103,9 +104,8 @@ func (w *setWriter) photos(ctx context.Context, dir string) error {
 			if err != nil {
 				return fmt.Errorf("coco: photo %s: %w", src, err)
 			}
-			done <- struct{}{}
-			if w.step != nil {
-				w.step(len(done), len(w.d.Images))
+			if k := int(done.Add(1)); w.step != nil {
+				w.step(k, len(w.d.Images))
 			}
 			return nil
 		})

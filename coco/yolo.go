@@ -290,6 +290,11 @@ func loadYOLO(ctx context.Context, spec Spec) (*Dataset, error) {
 		return nil, err
 	}
 	d.numberYOLO(y.root)
+	if !slices.ContainsFunc(d.Images, func(im Image) bool { return exists(im.Annotation) }) {
+		d.Faults = append(d.Faults, Fault{Kind: ImageUnannotated, File: spec.Path, Object: -1, Count: len(paths), blocks: true,
+			Message: fmt.Sprintf("none of the %d photos has a label file; the first would be %s", len(paths), d.Images[0].Annotation),
+			Fix:     "put the labels into folders called labels beside those called images"})
+	}
 	for i, fs := range found {
 		for k := range fs {
 			fs[k].Image = d.Images[i].ID
