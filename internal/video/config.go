@@ -52,7 +52,7 @@ type Config struct {
 // DefaultConfig looks at every frame.
 func DefaultConfig() Config { return Config{Every: 1, Batch: 1, Log: slog.New(slog.DiscardHandler)} }
 
-// maxHeld bounds the memory of frames that wait for the next key frame.
+// maxHeld bounds the memory of the frames in a pipeline.
 const maxHeld = 1 << 30
 
 // Validate names the first setting that cannot work.
@@ -82,14 +82,23 @@ func (c Config) fits(s Info) error {
 	if frame := image.Rect(0, 0, s.Width, s.Height); !c.ROI.Empty() && c.ROI.Intersect(frame).Empty() {
 		return fmt.Errorf("video: the region %v lies outside %s, which has %dx%d pixels", c.ROI, s.Name, s.Width, s.Height)
 	}
-	if c.between() {
-		// Up to N frames queue for the detector and N wait for the next key frame.
-		frame := 4 * s.Width * s.Height
-		if most := maxHeld/frame/2 - 6; c.Every > most {
-			return fmt.Errorf("video: every %d of %dx%d pixels would hold %d MB of frames; %d is the most", c.Every, s.Width, s.Height, 2*c.Every*frame>>20, most)
-		}
+	// As many frames wait before the detector, behind it, and for the next key
+	// frame; a dozen are in the other stages.
+	frame := 4 * s.Width * s.Height
+	if most := (maxHeld/max(frame, 1) - 12) / 3; c.burst() > max(most, queue) {
+		return fmt.Errorf("video: batches of %d with every %d of %dx%d pixels would hold %d MB of frames; the product may be %d",
+			c.Batch, c.Every, s.Width, s.Height, 3*c.burst()*frame>>20, max(most, 1))
 	}
 	return nil
+}
+
+// burst is how many frames go through the detector in one go, those between
+// included.
+func (c Config) burst() int {
+	if c.between() {
+		return max(queue, c.Batch*c.Every)
+	}
+	return max(queue, c.Batch)
 }
 
 // between reports whether frames that are not looked at are kept.

@@ -61,7 +61,8 @@ type item struct {
 }
 
 // queue is how many frames wait between two stages: with one the faster stage
-// idles whenever the times of single frames vary.
+// idles whenever the times of single frames vary. Around the detector it is as
+// many as go through it in one go.
 const queue = 2
 
 // inFlight is how many frames of a live source are between the newest-frame
@@ -79,16 +80,12 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	sourceCtx, stop := context.WithCancel(ctx2)
 	p.stop = stop
 
-	size := queue
-	if p.cfg.between() {
-		size = max(queue, p.cfg.Every) // so that the next ones are decoded while a key frame is detected
-	}
+	burst, size := p.cfg.burst(), queue
 	if p.newest {
-		size = 0
+		burst, size = 0, 0
 	}
-	decoded, selected := make(chan *item), make(chan *item, size)
-	batches := make(chan []*item)
-	detected, tracked, drawn := make(chan *item, size), make(chan *item, size), make(chan *item, size)
+	decoded, selected, batches := make(chan *item), make(chan *item, burst), make(chan []*item)
+	detected, tracked, drawn := make(chan *item, burst), make(chan *item, size), make(chan *item, size)
 	var tokens chan struct{}
 	if p.newest {
 		tokens = make(chan struct{}, inFlight)
@@ -158,7 +155,7 @@ func send(ctx context.Context, out chan<- *item, it *item) error {
 // decode reads the source until it ends or fails: neither stops the stages
 // behind, which finish what they have.
 func (p *Pipeline) decode(sourceCtx, ctx context.Context, out chan<- *item) error {
-	for {
+	for sourceCtx.Err() == nil {
 		begin := time.Now()
 		f, err := p.source.Next(sourceCtx)
 		if damaged, ok := errors.AsType[*DamagedError](err); ok {
@@ -181,6 +178,7 @@ func (p *Pipeline) decode(sourceCtx, ctx context.Context, out chan<- *item) erro
 			return err
 		}
 	}
+	return nil
 }
 
 // choose lets pass what the configuration wants.
