@@ -4,88 +4,18 @@ import (
 	"fmt"
 	"os"
 	"regexp"
-	"runtime"
 	"slices"
 	"strconv"
 	"testing"
 	"time"
 
-	"resdet/backbone"
 	"resdet/internal/device"
 	"resdet/internal/device/cpu"
 	"resdet/internal/device/devicetest"
 	"resdet/internal/formula"
-	"resdet/internal/nn"
-	"resdet/roihead"
-	"resdet/rpn"
 )
 
 func BenchmarkLayers(b *testing.B) { devicetest.Bench(b, open) }
-
-// network is a detector's two graphs at the size that the peers are measured
-// at, with their anchors per cell and classes.
-type network struct {
-	name          string
-	backbone      backbone.Config
-	height, width int // padded to 32
-	anchors       int // per cell
-	regions       int
-	classes       int
-	head          func(c *roihead.Config)
-}
-
-var networks = []network{
-	{"vgg16", backbone.VGG16(), 608, 1024, 9, 300, 20, func(c *roihead.Config) { c.Hidden = 4096 }},
-	{"resnet101-c4", backbone.ResNet(101), 608, 1024, 12, 300, 80, func(c *roihead.Config) { c.Kind, c.Hidden, c.Pool.Size = "res5", 0, 14 }},
-	{"resnet101-fpn", backbone.ResNetFPN(101), 800, 1344, 3, 1000, 90, func(c *roihead.Config) {}},
-	{"voc", vocBackbone(), 320, 480, 6, 300, 20, func(c *roihead.Config) {}},
-}
-
-// vocBackbone is that of the shipped model.
-func vocBackbone() backbone.Config {
-	c := backbone.ResNetFPN(50)
-	c.FPN.Stages, c.StrideIn1x1 = []int{2, 3, 4}, true
-	return c
-}
-
-func (n network) graphs(t testing.TB) (one, two *nn.Graph) {
-	t.Helper()
-	a := rpn.Anchors{Ratios: make([]float32, n.anchors)}
-	for range n.backbone.Strides() {
-		a.Sizes = append(a.Sizes, []float32{32})
-	}
-	head := roihead.DefaultConfig()
-	n.head(&head)
-	one, err := nn.Build(func(b *nn.Builder) {
-		levels := n.backbone.Build(b, b.Input("pixels", 1, 3, n.height, n.width))
-		logits, deltas := rpn.DefaultConfig(a).Head(b, levels)
-		for i := range levels {
-			b.Output(fmt.Sprint("logits", i), logits[i])
-			b.Output(fmt.Sprint("deltas", i), deltas[i])
-		}
-		for i, v := range levels[:n.backbone.Levels()] {
-			b.Keep(fmt.Sprint("feat", i), v)
-		}
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	two, err = nn.Build(func(b *nn.Builder) {
-		var levels []nn.Value
-		for _, o := range one.Outputs {
-			if o.Kept {
-				levels = append(levels, b.Input(o.Name, one.Nodes[o.Value].Shape...))
-			}
-		}
-		logits, deltas := head.Head(b, n.backbone, levels, b.Input("rois", n.regions, 5), n.classes)
-		b.Output("class_logits", logits)
-		b.Output("box_regression", deltas)
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return one, two
-}
 
 // BenchmarkNetworks measures whole detectors without their host parts: ms of
 // each stage (the best run's), GFLOP/s and their ratio to the machine's rate
@@ -101,50 +31,17 @@ func BenchmarkNetworks(b *testing.B) {
 func (n network) bench(b *testing.B) {
 	d := open(b)
 	defer d.Close()
-	one, two := n.graphs(b)
-	params := formula.Params{}
-	first, err := d.Compile(one, params, nil)
-	if err != nil {
-		b.Fatal(err)
-	}
-	kept := map[string]device.Buffer{}
-	for i, o := range one.Outputs {
-		if o.Kept {
-			kept[o.Name] = first.Output(i)
-		}
-	}
-	second, err := d.Compile(two, params, kept)
-	if err != nil {
-		b.Fatal(err)
-	}
-	pixels := first.Input(0).Data()
-	for i := range pixels {
-		pixels[i] = float32(formula.Unit(7, i))
-	}
-	fillRegions(second.Input(len(kept)).Data(), float32(n.width), float32(n.height))
-
+	c := n.compile(b, d, formula.Params{})
 	ctx := b.Context()
-	run := func() (stages [2]time.Duration) {
-		for i, stage := range []func() error{func() error { return first.Run(ctx, nil) }, func() error { return second.Run(ctx, kept) }} {
-			start := time.Now()
-			if err := stage(); err != nil {
-				b.Fatal(err)
-			}
-			stages[i] = time.Since(start)
-		}
-		return stages
-	}
-	run() // touches all memory
-	runtime.GC()
-	programs := []device.Program{first, second}
-	steps := [][]device.Step{first.Steps(), second.Steps()} // with their least times
+	c.run(b, ctx)                                                           // touches all memory
+	steps := [2][]device.Step{c.programs[0].Steps(), c.programs[1].Steps()} // with their least times
 	var stages [2]time.Duration
 	best := [2]time.Duration{1 << 62, 1 << 62}
 	for b.Loop() {
-		for i, t := range run() {
+		for i, t := range c.run(b, ctx) {
 			stages[i] += t
 			best[i] = min(best[i], t)
-			for j, s := range programs[i].Steps() {
+			for j, s := range c.programs[i].Steps() {
 				steps[i][j].Time = min(steps[i][j].Time, s.Time)
 			}
 		}
@@ -192,16 +89,6 @@ func printSteps(steps []device.Step, least time.Duration) {
 	slices.Sort(ops)
 	for _, op := range ops {
 		fmt.Printf("  (others) %-68s %23.2f ms\n", op, rest[op].Seconds()*1e3)
-	}
-}
-
-// fillRegions writes regions of 20 to 300 pixels, all over the image.
-func fillRegions(rois []float32, width, height float32) {
-	unit := func(i int) float32 { return float32(formula.Unit(11, i)+1) / 2 }
-	for i := 0; i < len(rois)/5; i++ {
-		x, y := unit(4*i)*width, unit(4*i+1)*height
-		w, h := 20+280*unit(4*i+2), 20+280*unit(4*i+3)
-		copy(rois[5*i:], []float32{0, max(0, x-w/2), max(0, y-h/2), min(width, x+w/2), min(height, y+h/2)})
 	}
 }
 
