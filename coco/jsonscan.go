@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"os"
 	"strconv"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -33,6 +34,7 @@ type scanner struct {
 	lineBase int64 // offset of the current line's first byte
 	scratch  []byte
 	key      [24]byte // the last key of an object
+	size     int64    // of the stream; 0 where it is not known
 }
 
 const (
@@ -43,6 +45,14 @@ const (
 
 func newScanner(r io.Reader, name string) *scanner {
 	s := &scanner{r: r, name: name, buf: make([]byte, windowBytes)}
+	switch r := r.(type) {
+	case interface{ Len() int }: // bytes.Reader, strings.Reader
+		s.size = int64(r.Len())
+	case *os.File:
+		if st, err := r.Stat(); err == nil && st.Mode().IsRegular() {
+			s.size = st.Size()
+		}
+	}
 	if s.fill(0) && bytes.HasPrefix(s.buf[:s.end], []byte("\xef\xbb\xbf")) {
 		s.pos = 3 // a byte order mark, as Windows' editors write it
 	}
@@ -129,6 +139,17 @@ func (s *scanner) within(format string, args ...any) {
 	if errors.As(s.err, &e) && e.Where == "" {
 		e.Where = fmt.Sprintf(format, args...)
 	}
+}
+
+// more estimates how many elements are still to come when n have been read, by
+// their size so far; what is allocated for them is bounded by the stream's
+// size.
+func (s *scanner) more(n int) int {
+	done := s.base + int64(s.pos)
+	if left := s.size - done; n > 0 && left > 0 && done > 0 {
+		return int(float64(n) * float64(left) / float64(done) * 1.02)
+	}
+	return 0
 }
 
 // peek steps over white space and returns the next byte without taking it; 0
@@ -403,28 +424,31 @@ func parseNumber(w []byte) (float64, bool) {
 		i = 1
 	}
 	var m uint64
-	digits, frac, point := 0, 0, false
+	digits, frac := 0, -1 // frac: digits after the point, −1 before it
 	for ; i < len(w); i++ {
-		c := w[i]
-		if c >= '0' && c <= '9' {
-			m = m*10 + uint64(c-'0')
+		c := w[i] - '0'
+		switch {
+		case c <= 9:
+			m = m*10 + uint64(c)
 			digits++
-			if point {
+			if frac >= 0 {
 				frac++
 			}
-			if digits > 15 {
-				return parseSlow(w)
-			}
-		} else if c == '.' && !point {
-			point = true
-		} else {
+		case w[i] == '.' && frac < 0:
+			frac = 0
+		default:
 			return parseSlow(w)
 		}
 	}
 	if digits == 0 {
 		return 0, false
 	}
-	v := float64(m) / pow10[frac]
+	if digits > 15 {
+		// The loop has seen that it is digits and a point.
+		v, err := strconv.ParseFloat(string(w), 64)
+		return v, err == nil || errors.Is(err, strconv.ErrRange)
+	}
+	v := float64(m) / pow10[max(frac, 0)]
 	if neg {
 		v = -v
 	}

@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -39,17 +40,24 @@ func ReadResultsFile(path string) ([]Result, error) {
 	if _, ok := vocResultClass(path); ok {
 		return readVOCResultFile(path, nil)
 	}
-	br := bufio.NewReaderSize(f, 4096)
-	head, _ := br.Peek(4096)
-	switch head = bytes.TrimLeft(trimBOM(head), " \t\r\n"); {
+	var buf [4096]byte
+	n, err := io.ReadFull(f, buf[:])
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return nil, fmt.Errorf("coco: %s: %w", path, err)
+	}
+	var in io.Reader = f
+	if _, err := f.Seek(0, io.SeekStart); err != nil { // a pipe
+		in = io.MultiReader(bytes.NewReader(buf[:n]), f)
+	}
+	switch head := bytes.TrimLeft(trimBOM(buf[:n]), " \t\r\n"); {
 	case len(head) == 0:
 		return nil, &SyntaxError{File: path, Offset: -1, Msg: "the file is empty; no detections are written []"}
 	case head[0] == '[':
-		return ReadResults(br, path)
+		return ReadResults(in, path)
 	case head[0] == '{':
-		return ReadLines(br, path)
+		return ReadLines(in, path)
 	}
-	return ReadCSV(br, path)
+	return ReadCSV(in, path)
 }
 
 // ReadResults reads COCO's results format from a stream: a list of
@@ -91,6 +99,9 @@ func ReadResults(r io.Reader, name string) ([]Result, error) {
 		if s.err != nil {
 			s.within("detection %d", i)
 			return
+		}
+		if len(out) == 256 {
+			out = slices.Grow(out, s.more(len(out)))
 		}
 		out = append(out, d)
 	})
