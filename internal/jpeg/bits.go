@@ -70,9 +70,13 @@ func (r *bits) take(k int) int {
 	return int(v)
 }
 
-// short tells what is wrong where a scan's data ended too early.
-func (r *bits) short() error {
-	if r.at+1 >= len(r.data) {
+// unlessShort returns err, or what is wrong if the data ended before what led to
+// it.
+func (r *bits) unlessShort(err error) error {
+	switch {
+	case r.n >= 0:
+		return err
+	case r.at+1 >= len(r.data):
 		return errCut
 	}
 	return fail("a scan's data ends too early, at a marker %#x", r.data[r.at+1])

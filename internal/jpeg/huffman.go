@@ -118,12 +118,18 @@ func (d *decoder) symbol(h *huffman) (uint8, error) {
 		length -= int(val & 15)
 	} else if length == 0 {
 		if val, length = h.long(d.acc); length == 0 {
-			return 0, errCode
+			return 0, d.noCode(d.n)
 		}
 	}
 	d.acc <<= uint(length)
 	d.n -= length
 	return val, nil
+}
+
+// noCode is the error where the next bits, of which n are left, are no code.
+func (d *decoder) noCode(n int) error {
+	d.n = n - 16 // what a code may take
+	return d.unlessShort(errCode)
 }
 
 var errCode = fail("the coded data has a bit sequence that is no Huffman code")

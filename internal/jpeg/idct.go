@@ -6,9 +6,9 @@ package jpeg
 // nearest integer to the exact one; it is what libjpeg's method "islow" gives,
 // for which the order, the number of bits and the two roundings matter.
 //
-// Samples agree with libjpeg-turbo for all coefficients that stand for samples,
-// and far beyond. For absurd ones, past 32 times the range of samples, even
-// libjpeg-turbo's own variants differ; here they become 0 or 255.
+// libjpeg-turbo's C code has more bits for intermediate values than its vector
+// code. They differ where coefficients are absurd, far from those of any samples
+// in 0…255; only there may these samples be others than theirs.
 const (
 	constBits = 13 // fractional bits of the constants
 	passBits  = 2  // fractional bits that the first pass keeps

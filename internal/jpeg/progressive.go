@@ -4,6 +4,8 @@
 
 package jpeg
 
+var errRefine = fail("the coded data refines a coefficient by more than a bit")
+
 func (s *scan) block(i, x, y int) *block {
 	c := s.comps[i]
 	return &c.coefs[y*c.across+x]
@@ -16,13 +18,13 @@ func (d *decoder) firstDC(s *scan, i, x, y int) error {
 		return err
 	}
 	if size > 15 {
-		return fail("a DC coefficient of %d bits", size)
+		return d.unlessShort(errDC)
 	}
 	if size > 0 {
 		s.last[i] += int32(extend(d.take(int(size)), int(size)))
 	}
 	s.block(i, x, y)[0] = int16(s.last[i] << s.low)
-	return d.check()
+	return d.unlessShort(nil)
 }
 
 // refineDC decodes a DC coefficient's next bit.
@@ -30,7 +32,7 @@ func (d *decoder) refineDC(s *scan, i, x, y int) error {
 	if d.bit() {
 		s.block(i, x, y)[0] |= 1 << s.low
 	}
-	return d.check()
+	return d.unlessShort(nil)
 }
 
 // firstAC decodes a band of AC coefficients but for their low bits, section
@@ -55,11 +57,11 @@ func (d *decoder) firstAC(s *scan, i, x, y int) error {
 			continue
 		}
 		if k > s.to {
-			return errRun
+			return d.unlessShort(errRun)
 		}
 		b[natural[k]&63] = int16(extend(d.take(size), size) << s.low)
 	}
-	return d.check()
+	return d.unlessShort(nil)
 }
 
 // refineAC decodes the next bit of those coefficients of a band that are not 0
@@ -85,14 +87,14 @@ func (d *decoder) refineAC(s *scan, i, x, y int) error {
 					fresh = 1 << s.low
 				}
 			default:
-				return fail("a coefficient is refined by %d bits", val&15)
+				return d.unlessShort(errRefine)
 			}
 			if s.eobRun > 0 {
 				break
 			}
 			if k = d.refine(b, k, s.to, run, s.low); k > s.to {
 				if fresh != 0 {
-					return errRun
+					return d.unlessShort(errRun)
 				}
 				break
 			}
@@ -105,7 +107,7 @@ func (d *decoder) refineAC(s *scan, i, x, y int) error {
 		s.eobRun--
 		d.refine(b, k, s.to, 64, s.low)
 	}
-	return d.check()
+	return d.unlessShort(nil)
 }
 
 // refine gives the coefficients from k on that are not 0 their next bit. It
@@ -127,12 +129,4 @@ func (d *decoder) refine(b *block, k, to, zeros int, low uint) int {
 		}
 	}
 	return k
-}
-
-// check tells whether the data reached for the block.
-func (r *bits) check() error {
-	if r.n < 0 {
-		return r.short()
-	}
-	return nil
 }

@@ -170,7 +170,7 @@ func (d *decoder) sequential(s *scan, i, x, y int) error {
 	if diff == 0 {
 		if length == 0 {
 			if val, length = dc.long(acc); length == 0 {
-				return errCode
+				return d.noCode(n)
 			}
 		}
 		if size := int(val & 15); size > 0 {
@@ -179,7 +179,8 @@ func (d *decoder) sequential(s *scan, i, x, y int) error {
 		}
 	}
 	if val > 15 {
-		return fail("a DC coefficient of %d bits", val)
+		d.n = n
+		return d.unlessShort(errDC)
 	}
 	acc <<= uint(length & 63)
 	n -= length
@@ -197,7 +198,7 @@ func (d *decoder) sequential(s *scan, i, x, y int) error {
 		if coef == 0 {
 			if length == 0 {
 				if val, length = ac.long(acc); length == 0 {
-					return errCode
+					return d.noCode(n)
 				}
 			}
 			size := int(val & 15)
@@ -217,7 +218,8 @@ func (d *decoder) sequential(s *scan, i, x, y int) error {
 		n -= length
 		k += int(val >> 4)
 		if k > 63 {
-			return errRun
+			d.n = n
+			return d.unlessShort(errRun)
 		}
 		at := natural[k] & 63
 		b[at] = coef * quant[at]
@@ -225,7 +227,7 @@ func (d *decoder) sequential(s *scan, i, x, y int) error {
 	}
 	d.acc, d.n = acc, n
 	if n < 0 {
-		return d.short()
+		return d.unlessShort(nil)
 	}
 	out := c.pix[8*(y*c.stride+x):]
 	if flat {
@@ -236,4 +238,7 @@ func (d *decoder) sequential(s *scan, i, x, y int) error {
 	return nil
 }
 
-var errRun = fail("a block has more than 64 coefficients")
+var (
+	errDC  = fail("the coded data has a DC coefficient of more than 15 bits")
+	errRun = fail("the coded data has a block of more than 64 coefficients")
+)

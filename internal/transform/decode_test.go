@@ -35,22 +35,22 @@ func TestJPEGIsPillows(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden, err := os.Open(strings.TrimSuffix(path, ".jpg") + ".png")
+			turn, golden := byte('1'), strings.TrimSuffix(name, "_again")
+			if strings.HasPrefix(name, "turned") {
+				turn, golden = name[len("turned")], "turned"
+			}
+			file, err := os.Open("testdata/jpeg/" + golden + ".png")
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer golden.Close()
-			want, err := png.Decode(golden)
+			defer file.Close()
+			want, err := png.Decode(file)
 			if err != nil {
 				t.Fatal(err)
 			}
 			img, err := Decode(bytes.NewReader(data), DefaultLimits())
 			if err != nil {
 				t.Fatal(err)
-			}
-			turn := byte('1')
-			if strings.HasPrefix(name, "turned") {
-				turn = name[len("turned")]
 			}
 			got := opaque(img)
 			size := want.Bounds().Size()

@@ -4,7 +4,7 @@
     sizes.json           what torchvision makes of image sizes: [min_size, max_size, w, h, scaled w, scaled h, batch w, batch h]
     resize.json          a formula image through GeneralizedRCNNTransform: sums and samples of the result
     jpeg/*.jpg, *.png    formula pictures in every kind of JPEG, and the pixels that Pillow (libjpeg-turbo) decodes, before
-                         any turning
+                         any turning (turned1 to 8 share one, *_again.jpg have that of their twin)
 """
 import io, json, math, os, random, subprocess
 import numpy as np, torch
@@ -85,6 +85,15 @@ def flat(h, w, n):
     return np.kron(c, np.ones((n, n, 1)))[:h, :w].astype(np.uint8)
 
 
+def hard(h, w):
+    """What a DCT likes least, so that coefficients are extreme: black and white by chance, and pixel-wide stripes."""
+    rng = np.random.RandomState(h * 1000 + w)
+    c = rng.randint(0, 2, (h, w, 3)) * 255
+    y, x = np.mgrid[0 : h // 2, 0:w]
+    c[: h // 2] = np.stack([(x + y) % 2, x % 2, y % 2], -1) * 255
+    return c.astype(np.uint8)
+
+
 def jpegs():
     print("libjpeg-turbo", features.version("libjpeg_turbo"))
     folder = os.path.join(here, "jpeg")
@@ -98,30 +107,39 @@ def jpegs():
     def put(name, data):
         with open(os.path.join(folder, name + ".jpg"), "wb") as f:
             f.write(data)
-        Image.open(io.BytesIO(data)).convert("RGB").save(os.path.join(folder, name + ".png"), optimize=True)
+        golden = os.path.join(folder, ("turned" if name.startswith("turned") else name).replace("_again", "") + ".png")
+        image = Image.open(io.BytesIO(data)).convert("RGB")
+        if name.endswith("_again"):
+            assert image.tobytes() == Image.open(golden).tobytes()
+        else:
+            image.save(golden, optimize=True)
+
+    def cjpeg(name, image, *args):
+        pnm = io.BytesIO()
+        image.save(pnm, "PPM")
+        put(name, subprocess.run(["cjpeg", *args], input=pnm.getvalue(), stdout=subprocess.PIPE, check=True).stdout)
 
     for h, w in [(64, 80), (61, 77)]:
         p = Image.fromarray(smooth(h, w))
         for s, name in enumerate(["444", "422", "420"]):
+            if name != "420" and h == 64:
+                continue
             save(f"{name}_{w}x{h}", p, subsampling=s)
     for factors in ["1x1", "2x1", "2x2", "1x2", "4x1", "4x2"]:
         for w, h in [(93, 70), (96, 128)]:
-            ppm = io.BytesIO()
-            Image.fromarray(flat(h, w, 32 if factors[0] == "4" else 16)).save(ppm, "PPM")
-            put(f"flat{factors}_{w}x{h}", subprocess.run(["cjpeg", "-quality", "60", "-sample", factors], input=ppm.getvalue(),
-                                                         stdout=subprocess.PIPE, check=True).stdout)
+            cjpeg(f"flat{factors}_{w}x{h}", Image.fromarray(flat(h, w, 32 if factors[0] == "4" else 16)), "-quality", "60", "-sample", factors)
     for name, factors in [("440", "1x2"), ("411", "4x1"), ("410", "4x2")]:  # Pillow cannot write these
         for w, h in [(61, 43), (48, 32)]:
-            ppm = io.BytesIO()
-            Image.fromarray(smooth(h, w)).save(ppm, "PPM")
-            put(f"{name}_{w}x{h}", subprocess.run(["cjpeg", "-quality", "92", "-sample", factors], input=ppm.getvalue(),
-                                                  stdout=subprocess.PIPE, check=True).stdout)
-    ppm = io.BytesIO()
-    Image.fromarray(smooth(35, 49)).save(ppm, "PPM")
-    put("restart_49x35", subprocess.run(["cjpeg", "-quality", "92", "-restart", "1"], input=ppm.getvalue(),
-                                        stdout=subprocess.PIPE, check=True).stdout)
-    put("rgb_49x35", subprocess.run(["cjpeg", "-quality", "92", "-rgb"], input=ppm.getvalue(), stdout=subprocess.PIPE,
-                                    check=True).stdout)
+            cjpeg(f"{name}_{w}x{h}", Image.fromarray(smooth(h, w)), "-quality", "92", "-sample", factors)
+    p = Image.fromarray(smooth(35, 49))
+    cjpeg("restart_49x35", p, "-quality", "92", "-restart", "1")
+    cjpeg("rgb_49x35", p, "-quality", "92", "-rgb")
+    for q in [1, 10, 25, 50, 75, 90, 100]:  # 1 has a 16-bit quantization table
+        cjpeg(f"greyhard{q}_26x19", Image.fromarray(hard(19, 26)).convert("L"), "-quality", str(q), *["-optimize"] * (q % 50 == 0))
+    p = Image.fromarray(hard(21, 27))
+    for factors, q in [("1x1", 100), ("2x1", 30), ("2x2", 3), ("2x2", 100), ("1x2", 85), ("4x1", 60)]:
+        cjpeg(f"hard{factors}q{q}_27x21", p, "-quality", str(q), "-sample", factors, "-restart", "2B")
+        cjpeg(f"hard{factors}q{q}_27x21_again", p, "-quality", str(q), "-sample", factors, "-progressive", "-restart", "3B")
     save("progressive_50x37", Image.fromarray(smooth(37, 50)), subsampling=2, progressive=True)
     for w, h in [(1, 1), (2, 3), (3, 2), (4, 5), (5, 4), (17, 1), (1, 17)]:
         save(f"420_{w}x{h}", Image.fromarray(smooth(h, w)), subsampling=2)
