@@ -24,7 +24,7 @@ type ConvertConfig struct {
 type Conversion struct {
 	Data    string   `json:"data"` // the argument under which it is read
 	Images  int      `json:"images"`
-	Objects int      `json:"objects"`
+	Objects int      `json:"objects"` // written
 	Photos  int      `json:"photos"`
 	Lost    []string `json:"lost"` // what the format cannot hold, and what was done about it
 }
@@ -37,7 +37,7 @@ type Conversion struct {
 //
 // Nothing that is there is overwritten, except that data.yaml gains a split.
 func Convert(ctx context.Context, d *Dataset, cfg ConvertConfig) (*Conversion, error) {
-	if d.Objects() == 0 && len(d.Images) == 0 {
+	if len(d.Images) == 0 {
 		return nil, fmt.Errorf("coco: %s: no images to convert", d.Path)
 	}
 	split := cmp.Or(cfg.Split, splitName(d))
@@ -48,6 +48,11 @@ func Convert(ctx context.Context, d *Dataset, cfg ConvertConfig) (*Conversion, e
 	w := &setWriter{d: d, dir: cfg.Dir, split: split, mode: cmp.Or(cfg.Photos, CopyPhotos), step: cfg.Step}
 	w.name()
 	for i := range d.Images {
+		if cfg.To == FormatYOLO {
+			for _, o := range d.Images[i].Objects {
+				out.Objects -= bit(o.Crowd) // left out
+			}
+		}
 		out.Photos += bit(d.Images[i].Path != "" && w.mode != NoPhotos)
 	}
 	if out.Photos < out.Images && w.mode != NoPhotos {
@@ -129,7 +134,7 @@ func lost(d *Dataset, to Format) []string {
 	case FormatVOC:
 		out = append(out, "VOC's poses, parts and sources, which are not read")
 	case FormatYOLO:
-		out = append(out, "polygons: of each the box around it is left")
+		out = append(out, "polygons, of each of which the box around it is left")
 	}
 	if to == FormatCOCO {
 		return out

@@ -114,7 +114,7 @@ func TestConvertCOCOLossFree(t *testing.T) {
 		t.Error(c.Lost)
 	}
 	yolo, c := convert(t, d, FormatYOLO, t.TempDir(), "")
-	if !slices.Contains(c.Lost, "1 crowds: they are left out") || yolo.Objects() != 2 {
+	if !slices.Contains(c.Lost, "1 crowds: they are left out") || yolo.Objects() != 2 || c.Objects != 2 {
 		t.Error(c.Lost)
 	}
 }
