@@ -15,8 +15,10 @@ import (
 )
 
 // TestMinival holds the default model on VOC 2007's photos against
-// torchvision's detections: at least 98 % of those above 0.3 are found with a
-// box within 0.5 px and a score within 0.01. It takes every fifth of the 250
+// torchvision's detections: those above 0.3 are found with a box within 0.5 px
+// and a score within 0.01. All 1,463 agree, since package jpeg decodes as
+// libjpeg does (with image/jpeg's rounding 97.0 % did); one in 200 may not,
+// for another CPU may sum in another order. It takes every fifth of the 250
 // photos (every 25th in plain Go); RESDET_THOROUGH=1 takes all.
 func TestMinival(t *testing.T) {
 	if raceEnabled || testing.Short() {
@@ -94,7 +96,7 @@ func TestMinival(t *testing.T) {
 	if total < photos {
 		t.Fatalf("only %d detections to compare with", total)
 	}
-	if float64(agreed) < 0.98*float64(total) {
-		t.Errorf("%d of %d agree: less than 98 %%", agreed, total)
+	if float64(agreed) < 0.995*float64(total) {
+		t.Errorf("%d of %d agree: less than 99.5 %%", agreed, total)
 	}
 }
