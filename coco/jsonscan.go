@@ -13,10 +13,10 @@ import (
 )
 
 // scanner reads JSON from a stream, value by value, through one window of
-// memory. It exists because encoding/json takes 25 s for 500 MB of instances
-// token by token; this takes about one, most of it spent stepping over
-// segmentations that are never built. What it steps over is checked for its
-// strings and for the balance of its brackets, no more.
+// memory. It exists because encoding/json's tokens take 35 to 40 times as long
+// (58 MB of instances: 5.2 s against 0.13 s), most of it for segmentations,
+// which are stepped over here. What is stepped over is checked for its strings
+// and for the balance of its brackets, no more.
 //
 // Its first error sticks; readers look at err once per element.
 type scanner struct {
