@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -66,14 +65,6 @@ and of the images, in byte order of file names, ,every=5 takes 0, 5, 10 …, ,no
 	return cmd
 }
 
-// writeJSON prints v for people and machines alike.
-func writeJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", " ")
-	e.SetEscapeHTML(false)
-	return e.Encode(v)
-}
-
 type dataCheckOptions struct {
 	dataFlags
 	fix      string
@@ -129,7 +120,7 @@ func runDataCheck(ctx context.Context, s streams, o dataCheckOptions) error {
 	}
 	out := bufio.NewWriter(s.out)
 	if o.json {
-		err = writeJSON(out, struct {
+		err = printJSON(out, struct {
 			*coco.Report
 			Fixed *coco.Fixed `json:"fixed,omitempty"`
 		}{r, fixed})
@@ -198,8 +189,10 @@ func newDataStatsCommand(s streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "stats --data SPEC",
 		Short: "Objects by class and size, boxes per image, and how well a model's anchors cover them",
-		Args:  usageArgs(cobra.NoArgs),
-		RunE:  func(cmd *cobra.Command, _ []string) error { return runDataStats(cmd.Context(), s, o) },
+		Example: `  resdet data stats --data voc:VOCdevkit,split=train
+  resdet data stats --data coco:instances.json --arch resnet50-fpn --json`,
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error { return runDataStats(cmd.Context(), s, o) },
 	}
 	f := cmd.Flags()
 	o.add(f)
@@ -236,7 +229,7 @@ func runDataStats(ctx context.Context, s streams, o dataStatsOptions) error {
 	}
 	out := bufio.NewWriter(s.out)
 	if o.json {
-		err = writeJSON(out, struct {
+		err = printJSON(out, struct {
 			Data string `json:"data"`
 			Arch string `json:"arch"`
 			coco.Stats
@@ -392,7 +385,7 @@ func runDataConvert(ctx context.Context, s streams, o dataConvertOptions) error 
 	}
 	bar.stop()
 	if o.json {
-		return writeJSON(s.out, c)
+		return printJSON(s.out, c)
 	}
 	fmt.Fprintf(s.out, "%s: %s, %s, %s\n", c.Data, plural(c.Images, "image"), plural(c.Objects, "object"), plural(c.Photos, "photo"))
 	for _, l := range c.Lost {

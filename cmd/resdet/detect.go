@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"image"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -131,9 +130,12 @@ func runDetect(ctx context.Context, s streams, o detectOptions, args []string, f
 	if o.format == "voc" && o.out == "" {
 		return usagef("--format voc writes files: it needs --out DIR")
 	}
-	inputs, err := expandInputs(args)
-	if err != nil {
+	inputs, wrong := expandInputs(args)
+	if err := checkTargets(inputs, o.format, o.out); err != nil {
 		return err
+	}
+	if len(inputs) == 0 && len(wrong) == 1 {
+		return wrong[0]
 	}
 	d, err := o.model.open()
 	if err != nil {
@@ -150,13 +152,16 @@ func runDetect(ctx context.Context, s streams, o detectOptions, args []string, f
 		}
 	}
 
-	stdout := bufio.NewWriter(s.out)
-	write := newDetectWriter(o.format, stdout, d.Config().Classes, o.out)
 	bar := newProgress(s.err, "images", len(inputs), o.quiet)
+	stdout := bufio.NewWriterSize(bar.above(s.out), 1<<16)
+	write := newDetectWriter(o.format, stdout, d.Config().Classes, o.out)
 	failed := 0
 	fail := func(err error) {
 		failed++
 		bar.printError(err)
+	}
+	for _, err := range wrong {
+		fail(err)
 	}
 	// The next image is decoded while the network works on this one.
 	for next := range decodeAhead(ctx, s, inputs) {
@@ -198,8 +203,8 @@ func runDetect(ctx context.Context, s streams, o detectOptions, args []string, f
 		return err
 	}
 	if failed > 0 {
-		if len(inputs) > 1 {
-			printError(s.err, fmt.Errorf("%d of %d images failed", failed, len(inputs)))
+		if n := len(inputs) + len(wrong); n > 1 {
+			printError(s.err, fmt.Errorf("%d of %d images failed", failed, n))
 		}
 		return errReported
 	}
@@ -251,53 +256,6 @@ func decodeInput(s streams, input string) (image.Image, error) {
 		return nil, fmt.Errorf("%s: %w", input, err)
 	}
 	return img, nil
-}
-
-// expandInputs turns the arguments into files: a folder into its photos in
-// byte order, a glob into what it matches.
-func expandInputs(args []string) ([]string, error) {
-	var inputs []string
-	for _, arg := range args {
-		info, err := os.Stat(arg)
-		switch {
-		case arg == "-":
-			inputs = append(inputs, arg)
-		case err == nil && info.IsDir():
-			entries, err := os.ReadDir(arg)
-			if err != nil {
-				return nil, err
-			}
-			before := len(inputs)
-			for _, e := range entries {
-				if !e.IsDir() && isPhoto(e.Name()) {
-					inputs = append(inputs, filepath.Join(arg, e.Name()))
-				}
-			}
-			if len(inputs) == before {
-				return nil, hintError{fmt.Errorf("%s: no photo in this folder", arg), "photos end with .jpg, .jpeg or .png; folders below are not searched"}
-			}
-		case err != nil && strings.ContainsAny(arg, "*?["):
-			matches, err := filepath.Glob(arg)
-			if err != nil {
-				return nil, usagef("%s: %w", arg, err)
-			}
-			if len(matches) == 0 {
-				return nil, fmt.Errorf("%s: no file matches", arg)
-			}
-			inputs = append(inputs, matches...)
-		default: // a file, or none: the error comes when it is opened
-			inputs = append(inputs, arg)
-		}
-	}
-	return inputs, nil
-}
-
-func isPhoto(name string) bool {
-	switch strings.ToLower(filepath.Ext(name)) {
-	case ".jpg", ".jpeg", ".png":
-		return true
-	}
-	return false
 }
 
 // result is a detection as coco's writers want it.

@@ -165,19 +165,24 @@ func stem(input string) string {
 	return strings.TrimSuffix(base, filepath.Ext(base))
 }
 
-// drawTo writes the image with its detections to the folder, under its own
-// name, as PNG if it was one and as JPEG otherwise.
-func drawTo(dir string, f found, classes []resdet.Class) error {
-	name := filepath.Base(f.input)
-	switch {
-	case f.input == "-":
-		name = "stdin.jpg"
-	case !isPhoto(name):
-		name += ".jpg"
+// drawnName is the name of an image with its detections drawn: its own, so a
+// PNG if it was one and a JPEG otherwise.
+func drawnName(input string) string {
+	switch name := filepath.Base(input); {
+	case input == "-":
+		return "stdin.jpg"
+	case isPhoto(name):
+		return name
+	default:
+		return name + ".jpg"
 	}
+}
+
+// drawTo writes the image with its detections to the folder.
+func drawTo(dir string, f found, classes []resdet.Class) error {
 	names := make([]string, len(classes))
 	for i, c := range classes {
 		names[i] = c.Name
 	}
-	return transform.Save(filepath.Join(dir, name), transform.Draw(f.img, f.detections, names))
+	return transform.Save(filepath.Join(dir, drawnName(f.input)), transform.Draw(f.img, f.detections, names))
 }

@@ -23,14 +23,13 @@ type progress struct {
 // or nobody to see it.
 func newProgress(errw io.Writer, what string, n int, quiet bool) *progress {
 	p := &progress{err: errw, last: time.Now()}
-	f, ok := errw.(*os.File)
-	if quiet || n < 2 || !ok || !term.IsTerminal(int(f.Fd())) {
+	if quiet || n < 2 || !isTerminal(errw) {
 		return p
 	}
 	p.all = mpb.New(mpb.WithOutput(errw), mpb.WithWidth(48))
 	p.bar = p.all.AddBar(int64(n),
 		mpb.PrependDecorators(decor.Name(what+" "), decor.CountersNoUnit("%d / %d")),
-		mpb.AppendDecorators(decor.EwmaSpeed(0, "%.1f/s", 30), decor.Name("  "), decor.EwmaETA(decor.ET_STYLE_GO, 30)),
+		mpb.AppendDecorators(decor.EwmaSpeed(0, "%.1f/s", 30), decor.Name("  ETA "), decor.EwmaETA(decor.ET_STYLE_GO, 30)),
 	)
 	return p
 }
@@ -53,6 +52,27 @@ func (p *progress) printError(err error) {
 	printError(p.err, err)
 }
 
+// above returns a writer to out for results that appear while the bar moves:
+// on a terminal they go above it, for the bar erases the line that it was on.
+func (p *progress) above(out io.Writer) io.Writer {
+	if p.all == nil || !isTerminal(out) {
+		return out
+	}
+	return aboveBar{p, out}
+}
+
+type aboveBar struct {
+	p   *progress
+	out io.Writer
+}
+
+func (a aboveBar) Write(b []byte) (int, error) {
+	if a.p.all == nil { // stopped
+		return a.out.Write(b)
+	}
+	return a.p.all.Write(b)
+}
+
 // stop ends the bar where it stands.
 func (p *progress) stop() {
 	if p.all == nil {
@@ -62,6 +82,12 @@ func (p *progress) stop() {
 		p.bar.Abort(false)
 	}
 	p.all.Wait()
+	p.all, p.bar = nil, nil
+}
+
+func isTerminal(w any) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // milliseconds for people and JSON, to the microsecond.

@@ -7,6 +7,9 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -43,8 +46,9 @@ func run(args []string, in io.Reader, out, errw io.Writer) int {
 
 func newRoot(s streams) *cobra.Command {
 	root := &cobra.Command{
-		Use:   "resdet",
-		Short: "Transfer-learning object detection: Faster R-CNN on ResNet or VGG, fast on a CPU",
+		Use:     "resdet",
+		Version: version(),
+		Short:   "Transfer-learning object detection: Faster R-CNN on ResNet or VGG, fast on a CPU",
 		Long: `resdet finds objects in images with Faster R-CNN on a ResNet-101 or VGG-16 backbone.
 
 Progress and logs go to stderr, results to stdout.
@@ -67,6 +71,16 @@ Exit status: 0 all done, 1 something failed, 2 wrong command line, 130 interrupt
 	return root
 }
 
+// version is what go build recorded: the release or commit, and the Go that
+// built it.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	return fmt.Sprintf("%s %s/%s %s", info.Main.Version, runtime.GOOS, runtime.GOARCH, info.GoVersion)
+}
+
 // usageError marks a wrong command line: exit code 2.
 type usageError struct{ error }
 
@@ -78,6 +92,12 @@ func usagef(format string, args ...any) error { return usageError{fmt.Errorf(for
 func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := check(cmd, args); err != nil {
+			if cmd.HasSubCommands() {
+				cmd.SuggestionsMinimumDistance = 2
+				if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+					err = hintError{err, fmt.Sprintf("did you mean %s?", strings.Join(near, " or "))}
+				}
+			}
 			return usageError{err}
 		}
 		return nil

@@ -33,7 +33,9 @@ func newInspectCommand(s streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "inspect FILE",
 		Short: "List what a checkpoint or a model file holds",
-		Args:  usageArgs(cobra.ExactArgs(1)),
+		Example: `  resdet weights inspect fasterrcnn.pth
+  resdet weights inspect --json model.safetensors`,
+		Args: usageArgs(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
 			c, err := weights.Open(args[0])
 			if err != nil {
