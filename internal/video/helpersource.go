@@ -20,6 +20,7 @@ type helperSource struct {
 	home    *buffers
 	index   int           // of the last frame, −1 before the first
 	time    time.Duration // of the last frame
+	step    time.Duration // from the frame before it
 	end     wire.End
 	done    error // after the last frame
 	closed  atomic.Bool
@@ -57,6 +58,7 @@ func newHelperSource(ctx context.Context, order wire.Open, info Info, o Options)
 		rate = o.Rate
 	}
 	s.info.FPS = rate
+	s.step = time.Duration(float64(time.Second) / rate)
 	// A count is believed where it means less than a thousand hours; live
 	// streams have none, or a negative one.
 	if said && !info.Live && opened.Frames >= 1 && opened.Frames < 3.6e6*rate {
@@ -140,9 +142,15 @@ func (s *helperSource) stamp(f *Frame) {
 		f.Time = f.Arrived.Sub(s.began)
 		return
 	}
-	if s.index >= 0 && f.Time <= s.time {
-		f.Time = s.time + time.Duration(float64(time.Second)/s.info.FPS)
+	if s.index < 0 {
+		return
 	}
+	// OpenCV has no stamp for the last frames, those that the decoder still held
+	// at the end (two, with B-frames); they follow at the pace of those before.
+	if f.Time <= s.time {
+		f.Time = s.time + s.step
+	}
+	s.step = f.Time - s.time
 }
 
 // complete tells a whole file from one that breaks off: fewer frames than

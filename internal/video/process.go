@@ -160,14 +160,15 @@ func (p *process) failure(err error) error {
 	if why != nil {
 		return why
 	}
+	if errors.Is(err, wire.ErrProtocol) {
+		p.cmd.Process.Kill()
+		return &HintError{fmt.Errorf("the helper process %s: %w", p.cmd.Path, err), "build resdet and resdet-video from the same version: scripts/build"}
+	}
 	select {
 	case <-p.dead:
 	case <-time.After(2 * time.Second): // it closed the pipe but lives
 		p.cmd.Process.Kill()
 		return fmt.Errorf("the helper process stopped answering: %w", err)
-	}
-	if errors.Is(err, wire.ErrProtocol) {
-		return &HintError{fmt.Errorf("the helper process %s: %w", p.cmd.Path, err), "build resdet and resdet-video from the same version: scripts/build"}
 	}
 	said := p.stderr.String()
 	if said == "" {
@@ -176,12 +177,16 @@ func (p *process) failure(err error) error {
 	return fmt.Errorf("the helper process ended (%v); it printed: %s", p.cmd.ProcessState, said)
 }
 
-// tail keeps the end of what a process prints.
+// tail keeps the end of what a process prints, without the traces that Go's
+// runtime adds when C++ aborts: they would drown the reason.
 type tail struct {
-	mu  sync.Mutex
-	buf []byte
-	cut bool
+	mu    sync.Mutex
+	buf   []byte
+	ended bool // by a trace
 }
+
+// traces is how the runtime's report of a signal goes on after its first line.
+var traces = [][]byte{[]byte("\nPC=0x"), []byte("\n\ngoroutine ")}
 
 const (
 	tailBytes = 4 << 10
@@ -191,10 +196,17 @@ const (
 func (t *tail) Write(b []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.ended {
+		return len(b), nil
+	}
 	t.buf = append(t.buf, b...)
+	for _, mark := range traces {
+		if i := bytes.Index(t.buf, mark); i >= 0 {
+			t.buf, t.ended = t.buf[:i], true
+		}
+	}
 	if over := len(t.buf) - tailBytes; over > 0 {
 		t.buf = append(t.buf[:0], t.buf[over:]...)
-		t.cut = true
 	}
 	return len(b), nil
 }
