@@ -13,7 +13,6 @@ type finder struct {
 	used   []bool    // by truth
 	usable []bool    // by truth: a Cls or Loc mistake could have found it
 	best   []int32   // by truth: the finding of the highest score among those
-	wants  []int32   // by finding: the truth that it is about; −1 if none
 	states []finding // by detection in order
 	skip   []bool    // by detection in order
 }

@@ -81,11 +81,10 @@ func TestProposeEqualsDefinition(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	a := rpn.Anchors{Sizes: [][]float32{{16, 24}, {32, 48}}, Ratios: []float32{0.5, 1, 2}, Round: true}
 	cfg := rpn.DefaultConfig(a)
-	p := rpn.NewProposer(cfg)
 	views := []det.View{{Width: 160, Height: 96, ScaledWidth: 160, ScaledHeight: 96}, {Width: 300, Height: 200, ScaledWidth: 150, ScaledHeight: 100}}
 	for _, n := range []struct{ pre, post int }{{1000, 1000}, {300, 50}, {7, 3}} {
 		cfg.PreNMS, cfg.PostNMS = n.pre, n.post
-		p = rpn.NewProposer(cfg)
+		p := rpn.NewProposer(cfg)
 		for range 3 {
 			levels := []rpn.Level{level(r, a, 0, 2, 13, 20, 8), level(r, a, 1, 2, 7, 10, 16)}
 			got := p.Propose(nil, levels, views)
