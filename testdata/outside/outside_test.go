@@ -4,6 +4,7 @@
 package outside
 
 import (
+	"bytes"
 	"context"
 	"image"
 	_ "image/jpeg"
@@ -15,6 +16,9 @@ import (
 
 	"resdet"
 	"resdet/backbone"
+	"resdet/coco"
+	"resdet/eval"
+	"resdet/eval/report"
 	"resdet/roihead"
 	"resdet/rpn"
 )
@@ -60,6 +64,83 @@ var (
 	_ roihead.Detection
 	_ roihead.Value
 	_ *roihead.Builder
+
+	_ coco.Dataset
+	_ coco.Image
+	_ coco.Object
+	_ coco.Class
+	_ coco.Box
+	_ coco.Spec
+	_ coco.Format
+	_ coco.ClassMap
+	_ coco.Fault
+	_ coco.Kind
+	_ coco.FaultError
+	_ coco.SyntaxError
+	_ coco.MismatchError
+	_ coco.Result
+	_ coco.Detection
+	_ coco.Resolved
+	_ coco.Index
+	_ coco.Line
+	_ coco.CheckConfig
+	_ coco.Report
+	_ coco.Fixed
+	_ coco.ConvertConfig
+	_ coco.Conversion
+	_ coco.PhotoMode
+	_ coco.Stats
+	_ coco.ClassStats
+	_ coco.Size
+	_ coco.Spread
+	_ coco.Anchors
+	_ coco.AnchorLevel
+	_ coco.Coverage
+	_ coco.CoverRow
+
+	_ eval.Config
+	_ eval.Protocol
+	_ eval.Class
+	_ eval.Box
+	_ eval.Truth
+	_ eval.Detection
+	_ eval.Image
+	_ eval.Strays
+	_ eval.Result
+	_ eval.Settings
+	_ eval.Metrics
+	_ eval.Metric
+	_ eval.Value
+	_ eval.ClassResult
+	_ eval.SizeResult
+	_ eval.Curve
+	_ eval.Row
+	_ eval.Mistake
+	_ eval.Causes
+	_ eval.Cause
+	_ eval.Confusion
+	_ eval.ProposalRecall
+	_ eval.Found
+	_ eval.Photo
+	_ eval.CompareConfig
+	_ eval.Comparison
+	_ eval.Gain
+	_ eval.Interval
+	_ eval.Costs
+	_ eval.ModelRun
+	_ eval.Paper
+	_ eval.PaperRow
+	_ eval.MismatchError
+	_ eval.MOTRow
+	_ eval.MOTOptions
+	_ eval.MOTResult
+	_ eval.HOTAResult
+	_ *eval.Evaluator
+	_ eval.Detector = detector{}
+	_ eval.Proposer = detector{}
+
+	_ report.Photo
+	_ report.Opener
 )
 
 // params serves a model's parameters from somewhere else.
@@ -67,6 +148,49 @@ type params struct{}
 
 func (params) Param(key string, shape resdet.Shape) ([]float32, error) {
 	return make([]float32, shape.Len()), nil
+}
+
+// detector finds nothing; it is here to be evaluated.
+type detector struct{}
+
+func (detector) Detect(context.Context, image.Image) ([]eval.Found, error) { return nil, nil }
+
+func (detector) DetectProposals(context.Context, image.Image) ([]eval.Found, []eval.Box, error) {
+	return nil, nil, nil
+}
+
+// A data set is evaluated and reported with public names alone.
+func TestEvaluate(t *testing.T) {
+	data := &coco.Dataset{
+		Classes: coco.NamedClasses([]string{"dog"}),
+		Images:  []coco.Image{{ID: "7", Width: 100, Height: 100, Objects: []coco.Object{{Box: coco.Box{X: 10, Y: 10, W: 50, H: 50}, Area: 2500}}}},
+	}
+	found, err := data.Resolve([]coco.Result{{Image: "7", Class: "dog", Score: 0.9, Box: coco.BoxFromCorners(10, 10, 60, 60)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := eval.DefaultConfig()
+	cfg.Classes = []eval.Class{{Name: data.Classes[0].Name, ID: data.Classes[0].ID}}
+	e, err := eval.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	object, d := data.Images[0].Objects[0], found.Detections[0]
+	truths := []eval.Truth{{ID: 1, Box: eval.Box(object.Box), Area: object.Area}}
+	if err := e.Add(0, truths, []eval.Detection{{Class: d.Class, Score: d.Score, Box: eval.Box(d.Box)}}); err != nil {
+		t.Fatal(err)
+	}
+	r, err := e.Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ap := r.Metrics.Get("AP"); !(ap > 0.999999) { // pycocotools adds an epsilon
+		t.Errorf("AP %v of a perfect detection", ap)
+	}
+	var page bytes.Buffer
+	if err := report.Eval(&page, r, nil); err != nil || page.Len() == 0 {
+		t.Errorf("a report of %d bytes, error %v", page.Len(), err)
+	}
 }
 
 // A detector is shared by goroutines, each with its own context.
