@@ -48,16 +48,16 @@ INLINE void pointwise(const rd_call *c, int64_t from, int64_t to) {
 	const rd_kernel *k = c->k;
 	for (int64_t i = from; i < to; i++) {
 		rd_row r = row_of(&k->out, i);
-		int lanes = lanes16(&k->out, r.b);
+		int lanes = lanes16(&k->out, r.b), la = lanes16(&k->in[0], r.b), lb = lanes16(&k->in[1], r.b);
 		const float *a = c->src[0] + at(&k->in[0], r, r.y);
 		const float *b = k->levels > 1 ? c->src[1] + at(&k->in[1], r, r.y) : NULL;
 		float *d = c->dst + at(&k->out, r, r.y);
 		v16 scale = k->scale ? load16(k->scale + r.b * 16, 16) : all16(1);
 		v16 shift = k->shift ? load16(k->shift + r.b * 16, 16) : zero16();
 		for (int x = 0; x < k->out.w; x++) {
-			v16 v = load16(a + x * k->in[0].pix, lanes);
+			v16 v = load16(a + x * k->in[0].pix, la);
 			if (k->scale) v = v * scale + shift;
-			if (b) v += load16(b + x * k->in[1].pix, lanes);
+			if (b) v += load16(b + x * k->in[1].pix, lb);
 			if (k->relu) v = max16(v, zero16());
 			store16(d + x * k->out.pix, v, lanes);
 		}
@@ -102,13 +102,13 @@ INLINE void upsample(const rd_call *c, int64_t from, int64_t to) {
 }
 KERNEL(upsample)
 
-// Items are (image, 16 channels); the result is rows of channels.
+// Items are (image, 16 channels); in the result, images are pixels.
 INLINE void mean(const rd_call *c, int64_t from, int64_t to) {
 	const rd_map *in = &c->k->in[0];
 	int64_t pixels = (int64_t)in->h * in->w;
 	for (int64_t i = from; i < to; i++) {
 		int n = (int)(i / blocks16(in)), b = (int)(i % blocks16(in));
-		int lanes = lanes16(in, b), left = in->c - b * 16;
+		int lanes = lanes16(in, b);
 		const float *s = c->src[0] + n * in->img + b * in->blk;
 		v16 sum[4] = {zero16(), zero16(), zero16(), zero16()};
 		int64_t p = 0;
@@ -116,7 +116,7 @@ INLINE void mean(const rd_call *c, int64_t from, int64_t to) {
 			for (int j = 0; j < 4; j++) sum[j] += load16(s + (p + j) * in->pix, lanes);
 		for (; p < pixels; p++) sum[0] += load16(s + p * in->pix, lanes);
 		v16 v = (sum[0] + sum[1] + sum[2] + sum[3]) * all16(1.0f / (float)pixels);
-		store16(c->dst + (int64_t)n * in->c + b * 16, v, left < 16 ? left : 16);
+		store16(c->dst + n * c->k->out.pix + b * c->k->out.blk, v, lanes16(&c->k->out, b));
 	}
 }
 KERNEL(mean)
@@ -125,6 +125,7 @@ size_t rd_kernel_scratch(const rd_kernel *k) {
 	switch (k->kind) {
 	case RD_ROIALIGN: return rd_roialign_scratch(k);
 	case RD_WINOGRAD: return rd_winograd_scratch(k);
+	case RD_GEMM: return rd_gemm_scratch(k);
 	}
 	return 0;
 }
@@ -139,5 +140,6 @@ void rd_kernel_run(const rd_kernel *k, const float *const *src, float *dst, void
 	case RD_ROIALIGN: rd_roialign(&c); break;
 	case RD_ROIPOOL: rd_roipool(&c); break;
 	case RD_WINOGRAD: rd_winograd(&c); break;
+	case RD_GEMM: rd_gemm(&c); break;
 	}
 }

@@ -19,7 +19,7 @@ typedef struct {
 
 enum { RD_LEVELS = 8 };
 
-enum { RD_POINTWISE, RD_MAXPOOL, RD_UPSAMPLE, RD_MEAN, RD_ROIALIGN, RD_ROIPOOL, RD_WINOGRAD };
+enum { RD_POINTWISE, RD_MAXPOOL, RD_UPSAMPLE, RD_MEAN, RD_ROIALIGN, RD_ROIPOOL, RD_WINOGRAD, RD_GEMM };
 
 // One kernel with its attributes; unused ones are 0.
 typedef struct {
@@ -33,7 +33,7 @@ typedef struct {
 	float spatial[RD_LEVELS]; // feature pixels per network pixel
 	int canonical_level, first_level;
 	float canonical_size;
-	int sum, pool; // winograd: add what is in dst; write 2×2 maxima
+	int sum, pool; // winograd, gemm: add what is in dst; winograd: write 2×2 maxima
 	int threads;   // that scratch memory is for
 } rd_kernel;
 
@@ -44,6 +44,11 @@ size_t rd_kernel_scratch(const rd_kernel *k);
 // [oc c 3 3]; oc is a multiple of 32, c of 16.
 size_t rd_winograd_weights(int oc, int c);
 void rd_winograd_pack(const float *weights, int oc, int c, float *packed);
+
+// Weights of RD_GEMM: bytes and layout of what rd_gemm_pack makes of
+// [oc c pixels]; terms is c, up to a multiple of 16, times pixels.
+size_t rd_gemm_weights(int oc, int terms);
+void rd_gemm_pack(const float *weights, int oc, int c, int pixels, float *packed);
 
 // rd_kernel_run computes k on the calling thread's OpenMP team.
 void rd_kernel_run(const rd_kernel *k, const float *const *src, float *dst, void *scratch);

@@ -69,6 +69,30 @@ void rd_parallel(rd_items run, const rd_call *c, int64_t n);
 
 INLINE int blocks16(const rd_map *m) { return (m->c + 15) / 16; }
 
+// The inner product of matrix kernels, for 512-bit vectors:
+//
+//	m[2][n][16] = relu(Σ v[blocks][n][16]·u[blocks·16][32] + shift[32] + m)
+//
+// rd_products[n] is for n rows, 1 to RD_GROUP; rows lie beside each other.
+enum { RD_GROUP = 14, RD_PANEL = 32 };
+enum { RD_PRODUCTS_SUM = 1, RD_PRODUCTS_RELU = 2 };
+typedef struct {
+	int64_t blocks;       // of 16 terms
+	int64_t vskip;        // bytes from the end of a block's first row to the next block: the stride less 64
+	int64_t mblk;         // floats between the halves of m
+	const float *shift;   // NULL: none
+	int flags;            // RD_PRODUCTS_…
+	// What the next products read is fetched meanwhile into the second-level
+	// cache: for every four terms two lines of U and one of V, ustep and vstep
+	// bytes further each time.
+	const float *next_u, *next_v;
+	int64_t ustep, vstep;
+} rd_products_args;
+typedef void (*rd_products_func)(const float *v, const float *u, float *m, const rd_products_args *p);
+extern const rd_products_func rd_products[RD_GROUP + 1];
+
+void rd_gemm(const rd_call *c);
+size_t rd_gemm_scratch(const rd_kernel *k);
 void rd_roialign(const rd_call *c);
 void rd_roipool(const rd_call *c);
 size_t rd_roialign_scratch(const rd_kernel *k);

@@ -22,7 +22,7 @@ typedef struct {
 	int64_t vstep, mstep;  // floats from one of the 36 to the next
 } wino_plan;
 
-enum { PANEL = 32, GROUP = 14 }; // the inner product's registers: 14 tiles × 32 channels
+enum { PANEL = RD_PANEL, GROUP = RD_GROUP };
 
 static int64_t odd_lines(int64_t floats) { return ((floats + 15) / 16 | 1) * 16; } // not all in one set of the cache
 
@@ -160,70 +160,6 @@ AVX512 static void out_tile(const rd_kernel *k, const float *m, int64_t mstep, v
 		}
 }
 
-// What the products after the present ones will read: where it lies, and how
-// far to go for every four channels. It is fetched into the second-level cache
-// meanwhile, two lines of U and one of V at a time.
-typedef struct {
-	const float *u, *v;
-	int64_t ustep, vstep; // bytes
-} wino_ahead;
-
-// The inner product, m[2][n][16] = Σ v[C/16][n][16]·u[C][32], with registers
-// chosen by hand, for compilers spill some of the 28 sums: row r in zmm(2r)
-// and zmm(2r+1), U in zmm28 and zmm29. It runs at the speed of the two
-// multiply-add units.
-#define ZERO(lo, hi) "vpxorq %%zmm" #lo ", %%zmm" #lo ", %%zmm" #lo "\n\tvpxorq %%zmm" #hi ", %%zmm" #hi ", %%zmm" #hi "\n\t"
-#define OWN(r) "prefetchw 64*" #r "(%[m])\n\tprefetchw 64*" #r "(%[m2])\n\t"
-#define ROW(r, lo, hi, c, t)                                    \
-	"vbroadcastss 64*" #r "+4*" #c "(%[v]), %%zmm" #t "\n\t"    \
-	"vfmadd231ps %%zmm28, %%zmm" #t ", %%zmm" #lo "\n\t"        \
-	"vfmadd231ps %%zmm29, %%zmm" #t ", %%zmm" #hi "\n\t"
-#define STORE(r, lo, hi) "vmovups %%zmm" #lo ", 64*" #r "(%[m])\n\tvmovups %%zmm" #hi ", 64*" #r "(%[m2])\n\t"
-
-// X(row, registers …) for the first n rows.
-#define ROWS1(X, ...) X(0, 0, 1, ##__VA_ARGS__, 30)
-#define ROWS2(X, ...) ROWS1(X, ##__VA_ARGS__) X(1, 2, 3, ##__VA_ARGS__, 31)
-#define ROWS3(X, ...) ROWS2(X, ##__VA_ARGS__) X(2, 4, 5, ##__VA_ARGS__, 30)
-#define ROWS4(X, ...) ROWS3(X, ##__VA_ARGS__) X(3, 6, 7, ##__VA_ARGS__, 31)
-#define ROWS5(X, ...) ROWS4(X, ##__VA_ARGS__) X(4, 8, 9, ##__VA_ARGS__, 30)
-#define ROWS6(X, ...) ROWS5(X, ##__VA_ARGS__) X(5, 10, 11, ##__VA_ARGS__, 31)
-#define ROWS7(X, ...) ROWS6(X, ##__VA_ARGS__) X(6, 12, 13, ##__VA_ARGS__, 30)
-#define ROWS8(X, ...) ROWS7(X, ##__VA_ARGS__) X(7, 14, 15, ##__VA_ARGS__, 31)
-#define ROWS9(X, ...) ROWS8(X, ##__VA_ARGS__) X(8, 16, 17, ##__VA_ARGS__, 30)
-#define ROWS10(X, ...) ROWS9(X, ##__VA_ARGS__) X(9, 18, 19, ##__VA_ARGS__, 31)
-#define ROWS11(X, ...) ROWS10(X, ##__VA_ARGS__) X(10, 20, 21, ##__VA_ARGS__, 30)
-#define ROWS12(X, ...) ROWS11(X, ##__VA_ARGS__) X(11, 22, 23, ##__VA_ARGS__, 31)
-#define ROWS13(X, ...) ROWS12(X, ##__VA_ARGS__) X(12, 24, 25, ##__VA_ARGS__, 30)
-#define ROWS14(X, ...) ROWS13(X, ##__VA_ARGS__) X(13, 26, 27, ##__VA_ARGS__, 31)
-
-#define ZERO_(r, lo, hi, t) ZERO(lo, hi)
-#define OWN_(r, lo, hi, t) OWN(r)
-#define STORE_(r, lo, hi, t) STORE(r, lo, hi)
-#define STEP(n, c) "vmovups 128*" #c "(%[u]), %%zmm28\n\tvmovups 128*" #c "+64(%[u]), %%zmm29\n\t" ROWS##n(ROW, c)
-
-#define PRODUCTS(n)                                                                                                              \
-	AVX512 static void products##n(const float *v, int64_t vskip, const float *u, int64_t blocks, float *m, float *m2, wino_ahead a) { \
-		int64_t quads;                                                                                                               \
-		__asm__ volatile(ROWS##n(ZERO_) ROWS##n(OWN_)                                                                                \
-		                 "2:\n\tmov $4, %[quads]\n"                                                                                  \
-		                 "1:\n\tprefetcht1 (%[au])\n\tprefetcht1 64(%[au])\n\tprefetcht1 (%[av])\n\t"                              \
-		                 "add %[aus], %[au]\n\tadd %[avs], %[av]\n\t"                                                               \
-		                 STEP(n, 0) STEP(n, 1) STEP(n, 2) STEP(n, 3)                                                                 \
-		                 "add $16, %[v]\n\tadd $512, %[u]\n\tdec %[quads]\n\tjnz 1b\n\t"                                          \
-		                 "add %[vskip], %[v]\n\tdec %[blocks]\n\tjnz 2b\n\t" ROWS##n(STORE_)                                        \
-		                 : [v] "+r"(v), [u] "+r"(u), [blocks] "+r"(blocks), [quads] "=&r"(quads), [au] "+r"(a.u), [av] "+r"(a.v)     \
-		                 : [m] "r"(m), [m2] "r"(m2), [vskip] "r"(vskip), [aus] "r"(a.ustep), [avs] "r"(a.vstep)                     \
-		                 : "memory", "cc", "zmm0", "zmm1", "zmm2", "zmm3", "zmm4", "zmm5", "zmm6", "zmm7", "zmm8", "zmm9", "zmm10",  \
-		                   "zmm11", "zmm12", "zmm13", "zmm14", "zmm15", "zmm16", "zmm17", "zmm18", "zmm19", "zmm20", "zmm21",       \
-		                   "zmm22", "zmm23", "zmm24", "zmm25", "zmm26", "zmm27", "zmm28", "zmm29", "zmm30", "zmm31");                \
-	}
-PRODUCTS(1) PRODUCTS(2) PRODUCTS(3) PRODUCTS(4) PRODUCTS(5) PRODUCTS(6) PRODUCTS(7)
-PRODUCTS(8) PRODUCTS(9) PRODUCTS(10) PRODUCTS(11) PRODUCTS(12) PRODUCTS(13) PRODUCTS(14)
-
-typedef void (*wino_products)(const float *v, int64_t vskip, const float *u, int64_t blocks, float *m, float *m2, wino_ahead a);
-static const wino_products products[GROUP + 1] = {0, products1, products2, products3, products4, products5, products6, products7,
-                                                  products8, products9, products10, products11, products12, products13, products14};
-
 // All stages for tiles [first, first+count) and output channels [from, to).
 AVX512 static void tile_block(const rd_call *c, const wino_plan *p, int first, int count, int from, int to, float *v, float *m) {
 	const rd_kernel *k = c->k;
@@ -238,7 +174,8 @@ AVX512 static void tile_block(const rd_call *c, const wino_plan *p, int first, i
 	int groups = (count + GROUP - 1) / GROUP, panels = p->chunk / PANEL;
 	// A group fetches its share of the next panel of U, which is C·128 bytes, in
 	// C/4 parts; all groups and panels together fetch the next of the 36 V.
-	wino_ahead next = {.ustep = (512 + groups - 1) / groups, .vstep = ((int64_t)count * 16 + panels * groups - 1) / (panels * groups)};
+	rd_products_args args = {.blocks = blocks, .vskip = 4 * vblk - 64, .mblk = vblk, .ustep = (512 + groups - 1) / groups,
+	                         .vstep = ((int64_t)count * 16 + panels * groups - 1) / (panels * groups)};
 	for (int o = from; o < to; o += p->chunk) {
 		for (int i = 0; i < 36; i++)
 			for (int q = 0; q < p->chunk; q += PANEL) {
@@ -246,10 +183,9 @@ AVX512 static void tile_block(const rd_call *c, const wino_plan *p, int first, i
 				for (int g = 0; g < groups; g++) {
 					int a = count * g / groups, n = count * (g + 1) / groups - a;
 					int64_t part = (int64_t)in->c / 4;
-					next.u = u + in->c * PANEL + g * part * next.ustep / 4;
-					next.v = v + (i + 1) * p->vstep + (q / PANEL * groups + g) * part * next.vstep / 4;
-					float *at = m + i * p->mstep + (q / 16) * vblk + a * 16;
-					products[n](v + i * p->vstep + a * 16, 4 * vblk - 64, u, blocks, at, at + vblk, next);
+					args.next_u = u + in->c * PANEL + g * part * args.ustep / 4;
+					args.next_v = v + (i + 1) * p->vstep + (q / PANEL * groups + g) * part * args.vstep / 4;
+					rd_products[n](v + i * p->vstep + a * 16, u, m + i * p->mstep + (q / 16) * vblk + a * 16, &args);
 				}
 			}
 		for (int q = 0; q < p->chunk; q += 16) {

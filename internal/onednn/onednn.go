@@ -23,16 +23,23 @@ const (
 	NHWC    Layout = C.RD_NHWC    // [N H W C]
 	NChw16c Layout = C.RD_NCHW16C // [N C/16 H W 16], channels padded with zeros to 16
 	Rows    Layout = C.RD_ROWS    // [R C]
+	// CHWn16c is [C/16 H W N 16], or [C/16 R 16]: what [Gemm] reads and writes
+	// as rows. Channels are padded with zeros to 16, of two dimensions to 32.
+	CHWn16c Layout = C.RD_CHWN16C
 )
 
-func (l Layout) String() string { return [...]string{"nchw", "nhwc", "nChw16c", "nc"}[l] }
+func (l Layout) String() string { return [...]string{"nchw", "nhwc", "nChw16c", "nc", "CHWn16c"}[l] }
 
 // Bytes returns the memory that an array of the given shape takes.
 func (l Layout) Bytes(s nd.Shape) int64 {
 	n := int64(4)
 	for i, d := range s {
-		if i == 1 && l == NChw16c {
-			d = (d + 15) / 16 * 16
+		if i == 1 && (l == NChw16c || l == CHWn16c) {
+			pad := 16
+			if len(s) == 2 {
+				pad = 32
+			}
+			d = (d + pad - 1) / pad * pad
 		}
 		n *= int64(d)
 	}

@@ -104,7 +104,14 @@ func (a Array) c() C.rd_map {
 		r, c := a.Shape[0], a.Shape[1]
 		return C.rd_map{n: 1, c: C.int(c), h: C.int(r), w: 1, blk: 16, pix: C.int64_t(c)}
 	}
+	if a.Layout == CHWn16c && len(a.Shape) == 2 {
+		r, c := a.Shape[0], a.Shape[1]
+		return C.rd_map{n: 1, c: C.int(c), h: C.int(r), w: 1, blk: C.int64_t(r * 16), pix: 16, padded: 1}
+	}
 	n, c, h, w := a.Shape[0], a.Shape[1], a.Shape[2], a.Shape[3]
+	if a.Layout == CHWn16c {
+		return C.rd_map{n: C.int(n), c: C.int(c), h: C.int(h), w: C.int(w), img: 16, blk: C.int64_t(h * w * n * 16), pix: C.int64_t(n * 16), padded: 1}
+	}
 	m := C.rd_map{n: C.int(n), c: C.int(c), h: C.int(h), w: C.int(w), img: C.int64_t(a.Layout.Bytes(a.Shape) / 4 / int64(n))}
 	if a.Layout == NChw16c {
 		m.blk, m.pix, m.padded = C.int64_t(h*w*16), 16, 1
@@ -195,6 +202,34 @@ func Winograd(threads int, shift *Block, sum, relu, pool bool, out, in Array) *K
 		k.c.shift = (*C.float)(shift.p)
 	}
 	return k
+}
+
+// Gemm returns the kernel of a 1×1 convolution or a matrix product: relu(conv
+// + shift), plus what is in out before the ReLU if sum is set. The arrays are
+// both NChw16c, or both CHWn16c of two dimensions: one of four, as the rows of
+// a matrix product, is given as [N C·H·W]. Input channels are a multiple of
+// 16 in memory; the output's are padded to 32. The sources are in and weights
+// from [PackGemm]; scratch memory is for the given number of threads; shift is
+// padded to 32.
+func Gemm(threads, stride int, shift *Block, sum, relu bool, out, in Array) *Kernel {
+	k := newKernel(C.RD_GEMM, out, in)
+	k.c.in[0].c = (k.c.in[0].c + 15) / 16 * 16
+	k.c.sum, k.c.relu, k.c.stride, k.c.threads = flag(sum), flag(relu), C.int(stride), C.int(threads)
+	if shift != nil {
+		k.c.shift = (*C.float)(shift.p)
+	}
+	return k
+}
+
+// PackGemm lays weights [oc c pixels] out for [Gemm], in a new block. With
+// more than one pixel they are for rows of CHWn16c arrays of so many pixels.
+func PackGemm(weights []float32, oc, c, pixels int) (*Block, error) {
+	b, err := Alloc(int64(C.rd_gemm_weights(C.int(oc), C.int((c+15)/16*16*pixels))))
+	if err != nil {
+		return nil, err
+	}
+	C.rd_gemm_pack((*C.float)(&weights[0]), C.int(oc), C.int(c), C.int(pixels), (*C.float)(b.p))
+	return b, nil
 }
 
 // PackWinograd transforms weights [oc c 3 3] for [Winograd], in a new block.

@@ -18,7 +18,8 @@
 #endif
 
 // Layouts of four-dimensional arrays; ROWS is two-dimensional, row-major.
-enum { RD_NCHW, RD_NHWC, RD_NCHW16C, RD_ROWS };
+// CHWN16C is for kernels of our own only.
+enum { RD_NCHW, RD_NHWC, RD_NCHW16C, RD_ROWS, RD_CHWN16C };
 
 typedef struct {
 	dnnl_engine_t engine;

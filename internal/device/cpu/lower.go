@@ -30,6 +30,8 @@ type lowering struct {
 	bufs    []*buf       // in the arena
 	fused   []*plan.Step // that an earlier step computes too
 
+	regional map[plan.Value]bool // values of pooled regions
+
 	packedBytes int64 // of weights packed for this program
 }
 
@@ -69,7 +71,7 @@ type op struct {
 func (d *Device) lower(g *nn.Graph, pl *plan.Plan, params device.Params, from map[string]device.Buffer) (_ *Program, err error) {
 	p := &Program{d: d, bases: new([onednn.Regions]uintptr)}
 	p.execute = p.exec
-	l := &lowering{d: d, given: params, plan: pl, program: p, arrays: make([][]*array, len(pl.Values)), homes: make([]home, len(pl.Values))}
+	l := &lowering{d: d, given: params, plan: pl, program: p, arrays: make([][]*array, len(pl.Values)), homes: make([]home, len(pl.Values)), regional: map[plan.Value]bool{}}
 	if params != nil {
 		l.params, l.id = remembered{params, map[string][]float32{}}, identity(params)
 	}
@@ -231,15 +233,31 @@ func (l *lowering) get(v plan.Value, layout onednn.Layout) (*array, error) {
 		}
 	}
 	src := l.arrays[v][0]
-	r, err := l.d.engine.NewReorder(src.Shape, src.Layout, layout)
+	if src.Layout == onednn.NCHW && layout == onednn.CHWn16c || src.Layout == onednn.CHWn16c && layout == onednn.NCHW {
+		var err error
+		if src, err = l.get(v, workLayout()); err != nil { // by way of a layout that both copies know
+			return nil, err
+		}
+	}
+	dst := l.create(v, layout)
+	return dst, l.copy(dst, src, device.Step{Name: l.plan.Values[v].Name, Op: "reorder"})
+}
+
+// copy brings src, in its layout, to dst.
+func (l *lowering) copy(dst, src *array, step device.Step) error {
+	step.Algorithm, step.Layout, step.Shape = "reorder", dst.Layout.String(), src.Shape
+	if src.Layout == onednn.CHWn16c || dst.Layout == onednn.CHWn16c { // unknown to oneDNN
+		k := onednn.Pointwise(dst.Array, false, nil, nil, src.Array)
+		l.add(op{kernel: k, src: []*buf{src.buf}, dst: dst.buf, step: step}, k.ScratchSize())
+		return nil
+	}
+	r, err := l.d.engine.NewReorder(src.Shape, src.Layout, dst.Layout)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	l.program.primitives = append(l.program.primitives, r)
-	dst := l.create(v, layout)
-	l.add(op{reorder: r, src: []*buf{src.buf}, dst: dst.buf, step: device.Step{Name: l.plan.Values[v].Name, Op: "reorder",
-		Algorithm: "reorder", Layout: layout.String(), Shape: src.Shape}}, r.ScratchSize())
-	return dst, nil
+	l.add(op{reorder: r, src: []*buf{src.buf}, dst: dst.buf, step: step}, r.ScratchSize())
+	return nil
 }
 
 // add appends o, whose scratch memory is as given, and extends the lives of what it uses.
@@ -275,14 +293,10 @@ func (l *lowering) export() error {
 		if there != nil {
 			continue
 		}
-		r, err := l.d.engine.NewReorder(h.shape, other.Layout, dense)
-		if err != nil {
+		dst := l.define(o.Value, dense, &buf{offset: at})
+		if err := l.copy(dst, other, device.Step{Name: o.Name, Op: "output"}); err != nil {
 			return err
 		}
-		l.program.primitives = append(l.program.primitives, r)
-		dst := l.define(o.Value, dense, &buf{offset: at})
-		l.add(op{reorder: r, src: []*buf{other.buf}, dst: dst.buf, step: device.Step{Name: o.Name, Op: "output",
-			Algorithm: "reorder", Layout: dense.String(), Shape: h.shape}}, r.ScratchSize())
 	}
 	return nil
 }

@@ -16,6 +16,12 @@ func (l *lowering) step(s *plan.Step) error {
 	if slices.Contains(l.fused, s) {
 		return nil
 	}
+	switch s.Kernel.(type) {
+	case plan.RoIAlign, plan.RoIPool:
+		l.regional[s.Out] = true
+	default:
+		l.regional[s.Out] = l.regional[s.In[0]]
+	}
 	switch k := s.Kernel.(type) {
 	case plan.Conv:
 		return l.conv(s, k)
@@ -46,7 +52,7 @@ func (l *lowering) step(s *plan.Step) error {
 		in = append(in, a)
 	}
 	if _, ok := s.Kernel.(plan.Mean); ok {
-		layout = onednn.Rows
+		layout = l.rowsLayout(s.Out, onednn.Rows)
 	}
 	out := l.create(s.Out, layout)
 	var kernel *onednn.Kernel
@@ -94,7 +100,7 @@ func (l *lowering) regions(s *plan.Step) error {
 	if err != nil {
 		return err
 	}
-	out := l.create(s.Out, layout)
+	out := l.create(s.Out, l.rowsLayout(s.Out, layout))
 	var kernel *onednn.Kernel
 	switch k := s.Kernel.(type) {
 	case plan.RoIAlign:
@@ -138,8 +144,11 @@ func (l *lowering) conv(s *plan.Step, k plan.Conv) error {
 	in, out, w := l.shape(s.In[0]), l.shape(s.Out), s.Affine.Shape
 	spec := onednn.Conv{N: in[0], C: in[1], H: in[2], W: in[3], OC: out[1], OH: out[2], OW: out[3], KH: w[2], KW: w[3],
 		Stride: k.Stride, Pad: k.Pad, Bias: s.Affine.HasShift(), Sum: s.Sum != plan.None, ReLU: s.ReLU}
-	if ownWinograd(spec) {
+	switch {
+	case ownWinograd(spec):
 		return l.winograd(s)
+	case ownGemm(spec) && l.regional[s.In[0]]:
+		return l.gemm(s, k.Stride)
 	}
 	primitive, spec, err := l.newConv(spec, l.arrays[s.In[0]])
 	if err != nil {
@@ -166,6 +175,9 @@ func (l *lowering) conv(s *plan.Step, k plan.Conv) error {
 // layout that it has: only the weights' columns are packed in another order.
 func (l *lowering) linear(s *plan.Step) error {
 	in, out := l.shape(s.In[0]), l.shape(s.Out)
+	if onednn.AVX512() && (len(in) == 2 || in[1]%16 == 0) {
+		return l.gemm(s, 1)
+	}
 	spec := onednn.Linear{R: in[0], C: in[1:].Len(), OC: out[1], Src: onednn.Rows, ReLU: s.ReLU}
 	var src *array
 	var err error

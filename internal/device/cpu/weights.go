@@ -63,27 +63,33 @@ func (r remembered) Param(key string, shape nd.Shape) ([]float32, error) {
 // of VGG-16 has 411 MB.
 const largeWeights = 16 << 20
 
+// sourceOf returns a's weights as params has them, to be packed.
+func (l *lowering) sourceOf(a plan.Affine) ([]float32, error) {
+	size := 4 * int64(a.Shape.Len())
+	if size >= largeWeights {
+		l.d.makeRoom()
+	}
+	l.packedBytes += size
+	return a.Weights(l.params)
+}
+
 // weightsOf returns a's weights as conv wants them.
 func (l *lowering) weightsOf(a plan.Affine, conv *onednn.Primitive) (*onednn.Block, error) {
 	return l.packed(a, conv.WeightsLayout(), func() (*onednn.Block, error) {
-		if conv.WeightsSize() >= largeWeights {
-			l.d.makeRoom()
-		}
-		w, err := a.Weights(l.params)
+		w, err := l.sourceOf(a)
 		if err != nil {
 			return nil, err
 		}
-		l.packedBytes += conv.WeightsSize()
 		return l.d.engine.Pack(conv, w)
 	})
 }
 
-// shiftOf returns a's shift, padded with zeros to 16 channels.
+// shiftOf returns a's shift, padded with zeros to 32 channels.
 func (l *lowering) shiftOf(a plan.Affine) (*onednn.Block, error) {
 	return l.channels(a, "shift", a.Shift)
 }
 
-// scaleOf returns the scale of a's norm, padded with zeros to 16 channels.
+// scaleOf returns the scale of a's norm, padded likewise.
 func (l *lowering) scaleOf(a plan.Affine) (*onednn.Block, error) {
 	return l.channels(a, "scale", a.Scale)
 }
@@ -94,7 +100,7 @@ func (l *lowering) channels(a plan.Affine, what string, get func(device.Params) 
 		if err != nil {
 			return nil, err
 		}
-		b, err := onednn.Alloc(int64(len(v)+15) / 16 * 16 * 4)
+		b, err := onednn.Alloc(int64(len(v)+31) / 32 * 32 * 4)
 		if err != nil {
 			return nil, err
 		}

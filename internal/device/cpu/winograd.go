@@ -42,7 +42,7 @@ func (l *lowering) winograd(s *plan.Step) error {
 		}
 	}
 	weights, err := l.packed(s.Affine, "winograd", func() (*onednn.Block, error) {
-		w, err := s.Affine.Weights(l.params)
+		w, err := l.sourceOf(s.Affine)
 		if err != nil {
 			return nil, err
 		}
