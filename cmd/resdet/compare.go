@@ -69,6 +69,9 @@ func runCompare(ctx context.Context, s streams, o compareOptions, flags *pflag.F
 	if err != nil {
 		return err
 	}
+	if err := checkReportPath(o.report); err != nil {
+		return err
+	}
 	sides := [2]string{o.baseline, o.candidate}
 	var files [2]chan readFile // read while the data set is read
 	for i, side := range sides {
@@ -97,15 +100,15 @@ func runCompare(ctx context.Context, s streams, o compareOptions, flags *pflag.F
 	if err != nil {
 		return err
 	}
-	if o.report != "" {
-		if err := pages.WriteCompare(o.report, c); err != nil {
-			return err
-		}
-	}
 	if o.json {
-		return printJSON(s.out, c)
+		err = printJSON(s.out, c)
+	} else {
+		err = printCompare(s.out, c)
 	}
-	return printCompare(s.out, c)
+	if o.report != "" && err == nil {
+		err = pages.WriteCompare(o.report, c)
+	}
+	return err
 }
 
 // isModel tells models from results files.

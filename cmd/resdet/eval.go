@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 
@@ -96,19 +98,40 @@ func runEval(ctx context.Context, s streams, o evalOptions, flags *pflag.FlagSet
 	if err != nil {
 		return err
 	}
+	if err := checkReportPath(o.report); err != nil {
+		return err
+	}
 	set, r, err := evaluate(ctx, s, o, protocol, flags)
 	if err != nil {
 		return err
 	}
-	if o.report != "" {
-		if err := pages.WriteEval(o.report, r, set.open); err != nil {
-			return err
-		}
-	}
 	if o.json {
-		return printJSON(s.out, r)
+		err = printJSON(s.out, r)
+	} else {
+		err = printEval(s.out, r)
 	}
-	return printEval(s.out, r)
+	if o.report != "" && err == nil { // what was printed is not lost with it
+		err = pages.WriteEval(o.report, r, set.open)
+	}
+	return err
+}
+
+// checkReportPath finds out before a long run that a report could not be
+// written.
+func checkReportPath(path string) error {
+	if path == "" {
+		return nil
+	}
+	dir := filepath.Dir(path)
+	if info, err := os.Stat(dir); err != nil {
+		return hintError{fmt.Errorf("--report: %w", err), "make the folder first"}
+	} else if !info.IsDir() {
+		return fmt.Errorf("--report: %s is not a folder", dir)
+	}
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return fmt.Errorf("--report: %s is a folder; name the file", path)
+	}
+	return nil
 }
 
 // evaluate reads data and detections, or runs the model.
@@ -178,10 +201,10 @@ func noteStrays(w io.Writer, quiet bool, r *eval.Result) {
 		return
 	}
 	if n := r.Settings.UnknownImages; n > 0 {
-		fmt.Fprintf(w, "resdet: %s: %d detections are on images that the data does not have; they are left out\n", r.Settings.Detections, n)
+		fmt.Fprintf(w, "resdet: %s: %s left out: of images that the data does not have\n", r.Settings.Detections, plural(n, "detection"))
 	}
 	if n := r.Settings.UnknownClasses; n > 0 {
-		fmt.Fprintf(w, "resdet: %s: %d detections are of classes that the data does not have; they are left out\n", r.Settings.Detections, n)
+		fmt.Fprintf(w, "resdet: %s: %s left out: of classes that the data does not have\n", r.Settings.Detections, plural(n, "detection"))
 	}
 }
 
