@@ -27,10 +27,13 @@ var codecs = map[string][]string{
 // checkEvery is after how many frames the free space is looked at.
 const checkEvery = 8
 
-// reserve is the free space at which a file is closed: what the encoder still
-// holds (some 50 frames) and the index are written at the close, and without
-// the index an mp4 is lost. 64 bytes a frame is generous for the index.
-func reserve(frames int) uint64 { return 2<<20 + 64*uint64(frames) }
+// reserve is the free space at which a file is closed. Without the index, which
+// is written at the close, an mp4 is lost: 64 bytes a frame are generous. Before
+// it comes what the encoder still holds: x264 some 50 frames of at most 0.4
+// bytes a pixel (noise).
+func reserve(frames, width, height int) uint64 {
+	return 1<<20 + 64*uint64(frames) + 20*uint64(width)*uint64(height)
+}
 
 // write encodes the frames that come in until End, or until the pipe ends, so
 // that the file plays even when resdet was killed.
@@ -102,7 +105,7 @@ loop:
 			}
 			frames++
 			if frames%checkEvery == 1 {
-				if free, known := freeSpace(o.Name); known && free < reserve(frames) {
+				if free, known := freeSpace(o.Name); known && free < reserve(frames, width, height) {
 					full = fmt.Errorf("the disk is full: the file was closed after %d frames", frames)
 					break
 				}

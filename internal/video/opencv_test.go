@@ -1,4 +1,6 @@
-//go:build unix
+//go:build unix && cgo && !race
+
+// These tests run the real helper process, which the race detector does not see.
 
 package video
 
@@ -63,9 +65,11 @@ func realHelper(t testing.TB) string {
 	return built.path
 }
 
-func removeHelper() {
-	if built.path != "" {
-		os.RemoveAll(filepath.Dir(built.path))
+func init() {
+	afterTests = func() {
+		if built.path != "" {
+			os.RemoveAll(filepath.Dir(built.path))
+		}
 	}
 }
 
@@ -107,6 +111,7 @@ func grey(m image.Image) int {
 }
 
 func TestClips(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, codec   string
 		n, w, h       int
@@ -213,7 +218,8 @@ func ffmpeg(t *testing.T, args ...string) {
 	}
 }
 
-// throughTo runs a file through a pipeline with a stub detector into an mp4.
+// throughTo runs a file through a pipeline with a stub detector into an mp4, by
+// the codec that takes the least time.
 func throughTo(t *testing.T, source string, log *slog.Logger, change func(*Config)) (string, Stats) {
 	t.Helper()
 	s, err := Open(context.Background(), source, realOptions(t))
@@ -226,7 +232,7 @@ func throughTo(t *testing.T, source string, log *slog.Logger, change func(*Confi
 	}
 	out := filepath.Join(t.TempDir(), "out.mp4")
 	i := s.Info()
-	f, err := NewFile(out, FileOptions{Width: i.Width, Height: i.Height, FPS: cfg.OutputRate(i), Sound: source, Helper: realHelper(t), Log: log})
+	f, err := NewFile(out, FileOptions{Codec: "mp4v", Width: i.Width, Height: i.Height, FPS: cfg.OutputRate(i), Sound: source, Helper: realHelper(t), Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,13 +247,14 @@ func throughTo(t *testing.T, source string, log *slog.Logger, change func(*Confi
 }
 
 func TestRoadClip(t *testing.T) {
+	t.Parallel()
 	source := fixture.Shared(t, "data/video/car-detection.mp4")
 	out, st := throughTo(t, source, nil, nil)
 	if st.Done != 377 {
 		t.Errorf("%d frames", st.Done)
 	}
 	want, got := probe(t, source), probe(t, out)
-	if got.CodecName != "h264" || got.Tag != "avc1" || got.frames() != 377 || math.Abs(got.duration()-want.duration()) > 0.01 || !got.audio || math.Abs(got.whole-want.whole) > 0.05 {
+	if got.Tag != "mp4v" || got.frames() != 377 || math.Abs(got.duration()-want.duration()) > 0.01 || !got.audio || math.Abs(got.whole-want.whole) > 0.05 {
 		t.Errorf("%+v, the source %+v", got, want)
 	}
 	// A stretch of it, by seeking.
@@ -258,6 +265,7 @@ func TestRoadClip(t *testing.T) {
 }
 
 func TestSeek(t *testing.T) {
+	t.Parallel()
 	path := clip(t, "a.mp4", 300, 64, 48, 25, "")
 	o := realOptions(t)
 	o.Start = 10 * time.Second
@@ -291,6 +299,7 @@ func TestRotated(t *testing.T) {
 }
 
 func TestVariableRate(t *testing.T) {
+	t.Parallel()
 	path := clip(t, "a.mp4", 60, 64, 48, 20, "")
 	uneven := filepath.Join(t.TempDir(), "uneven.mp4")
 	// All of the first second, then every tenth frame.
@@ -333,6 +342,7 @@ func TestSound(t *testing.T) {
 }
 
 func TestBadFiles(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	o := realOptions(t)
 	write := func(name string, data []byte) string {
@@ -407,6 +417,7 @@ func TestCodecsThatAreThere(t *testing.T) {
 
 // TestKilledHelper: whatever becomes of the process is an error of that source.
 func TestKilledHelper(t *testing.T) {
+	t.Parallel()
 	path := clip(t, "long.mp4", 500, 320, 240, 25, "")
 	for _, c := range []struct {
 		signal syscall.Signal
@@ -445,7 +456,7 @@ func TestKilledHelper(t *testing.T) {
 // fill writes to a file until it fails, and returns the frames written.
 func fill(t *testing.T, s Sink, most int) (int, error) {
 	t.Helper()
-	m := image.NewRGBA(image.Rect(0, 0, 320, 240))
+	m := image.NewRGBA(image.Rect(0, 0, 160, 120))
 	state := uint32(1)
 	for n := range most {
 		for i := range m.Pix { // noise, which does not compress
@@ -462,14 +473,15 @@ func fill(t *testing.T, s Sink, most int) (int, error) {
 
 // TestFullDisk: the file is closed while there is room for its index.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=6m"); err != nil {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=2500k"); err != nil {
 		t.Skipf("a small file system needs root: %v", err)
 	}
 	defer unix.Unmount(dir, unix.MNT_DETACH)
 	for _, name := range []string{"a.mp4", "a.avi"} {
 		path := filepath.Join(dir, name)
-		s, err := NewFile(path, FileOptions{Width: 320, Height: 240, FPS: 25, Helper: realHelper(t)})
+		s, err := NewFile(path, FileOptions{Width: 160, Height: 120, FPS: 25, Helper: realHelper(t)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -483,21 +495,24 @@ func TestFullDisk(t *testing.T) {
 			t.Errorf("%s: what was written does not play: %v", name, err)
 			continue
 		}
-		if all, _, err := frames(t, source); err != nil || len(all) < 8 {
+		all, _, err := frames(t, source)
+		if err != nil || len(all) < 8 {
 			t.Errorf("%s: %d frames of %d, %v", name, len(all), n, err)
 		}
+		t.Logf("%s: %d frames play", name, len(all))
 		os.Remove(path)
 	}
 }
 
 // TestFileSizeLimit: writes fail inside OpenCV, which does not say so.
 func TestFileSizeLimit(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "a.mp4")
-	s, err := NewFile(path, FileOptions{Width: 320, Height: 240, FPS: 25, Helper: realHelper(t)})
+	s, err := NewFile(path, FileOptions{Width: 160, Height: 120, FPS: 25, Helper: realHelper(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	limit := unix.Rlimit{Cur: 300 << 10, Max: 300 << 10}
+	limit := unix.Rlimit{Cur: 100 << 10, Max: 100 << 10}
 	if err := unix.Prlimit(s.(*file).s.(*helperSink).p.cmd.Process.Pid, unix.RLIMIT_FSIZE, &limit, nil); err != nil {
 		t.Skip(err)
 	}
@@ -557,6 +572,7 @@ func (c *trigger) Close() error { return nil }
 // TestHelperMemory: thousands of frames through both kinds of helper leave its
 // memory as it was, and no native matrix.
 func TestHelperMemory(t *testing.T) {
+	t.Parallel()
 	if runtime.GOOS != "linux" {
 		t.Skip("reads /proc")
 	}
@@ -630,8 +646,9 @@ func resident(t *testing.T, p *process) int64 {
 // TestHTTPFile: a file from a server that breaks the connection off in the
 // middle, again and again, comes whole.
 func TestHTTPFile(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "a.mp4")
-	f, err := NewFile(path, FileOptions{Width: 320, Height: 240, FPS: 25, Helper: realHelper(t)})
+	f, err := NewFile(path, FileOptions{Width: 160, Height: 120, FPS: 25, Helper: realHelper(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,13 +23,16 @@ import (
 // named, so that every fault can be had without OpenCV.
 const fakeEnv = "RESDET_VIDEO_FAKE"
 
+// afterTests removes what tests share.
+var afterTests = func() {}
+
 func TestMain(m *testing.M) {
 	if how := os.Getenv(fakeEnv); how != "" {
 		fake(how)
 		os.Exit(0)
 	}
 	code := m.Run()
-	removeHelper()
+	afterTests()
 	os.Exit(code)
 }
 
