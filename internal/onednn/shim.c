@@ -4,6 +4,7 @@
 #include "shim.h"
 
 #include <omp.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -15,8 +16,22 @@
 		if (status_ != dnnl_success) return status_; \
 	} while (0)
 
-int rd_engine_new(rd_engine **out, int threads) {
+// start_team makes OpenMP's threads with all signals blocked, which they
+// inherit: Go's handlers must run on threads that Go knows. The team lives as
+// long as the calling thread; ending and remaking it for every run crashed
+// under Go's CPU profiler (heap corruption in the ending thread).
+static void start_team(int threads) {
+	sigset_t all, before;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
 	omp_set_num_threads(threads);
+#pragma omp parallel
+	__asm__ volatile(""); // or the region is optimised away
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+int rd_engine_new(rd_engine **out, int threads) {
+	start_team(threads);
 	rd_engine *e = calloc(1, sizeof *e);
 	if (!e) return dnnl_out_of_memory;
 	dnnl_status_t s = dnnl_engine_create(&e->engine, dnnl_cpu, 0);
@@ -298,15 +313,11 @@ static int run_steps(rd_program *p, char *const bases[RD_REGIONS], const int *ca
 }
 
 int rd_run(rd_program *p, char *const bases[RD_REGIONS], const int *cancel, int64_t *nanos, int *at) {
-	int s = run_steps(p, bases, cancel, nanos, at);
-	// An idle team spins for some 5 ms, which takes the cores from the host's
-	// parallel steps; let it end instead. The next run starts it anew, in 50 µs.
-	omp_pause_resource(omp_pause_soft, omp_get_initial_device());
-	return s;
+	return run_steps(p, bases, cancel, nanos, at);
 }
 
 double rd_sgemm(int threads, int n, int runs) {
-	omp_set_num_threads(threads);
+	start_team(threads);
 	size_t bytes = (size_t)n * n * sizeof(float);
 	float *m = rd_alloc(3 * bytes);
 	if (!m) return 0;
