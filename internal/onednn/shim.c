@@ -17,9 +17,10 @@
 	} while (0)
 
 // start_team makes OpenMP's threads with all signals blocked, which they
-// inherit: Go's handlers must run on threads that Go knows. The team lives as
-// long as the calling thread; ending and remaking it for every run crashed
-// under Go's CPU profiler (heap corruption in the ending thread).
+// inherit: oneDNN's generated code moves the stack pointer about, so that a
+// handler's frame on a thread without a signal stack of its own overwrites the
+// heap (a profiler's signals crash its matrix products in plain C too). The
+// team lives as long as the calling thread.
 static void start_team(int threads) {
 	sigset_t all, before;
 	sigfillset(&all);

@@ -71,6 +71,29 @@ func (n network) bench(b *testing.B) {
 	}
 }
 
+// BenchmarkCompile measures how long a known model takes to be ready for
+// another size of image: 50 ms is the limit.
+func BenchmarkCompile(b *testing.B) {
+	for _, n := range networks {
+		b.Run(n.name, func(b *testing.B) {
+			d := open(b)
+			defer d.Close()
+			n.compile(b, d, formula.Params{})
+			for i := 0; b.Loop(); i++ {
+				n.width += 32
+				one, two := n.graphs(b)
+				first, kept := n.compileFirst(b, d, one, formula.Params{})
+				second, err := d.Compile(two, formula.Params{}, kept)
+				if err != nil {
+					b.Fatal(err)
+				}
+				second.Close()
+				first.Close()
+			}
+		})
+	}
+}
+
 // printSteps prints the steps that take more than the given time, and the sum
 // of the others by operation.
 func printSteps(steps []device.Step, least time.Duration) {

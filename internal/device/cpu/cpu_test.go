@@ -5,8 +5,10 @@ package cpu_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
+	"runtime/pprof"
 	"strings"
 	"testing"
 
@@ -200,5 +202,29 @@ func TestThreads(t *testing.T) {
 			}
 		}
 		d.Close()
+	}
+}
+
+// Signals that hit the team's threads do no harm: a profiler sends a hundred a
+// second to whoever is running.
+func TestRunsUnderAProfiler(t *testing.T) {
+	d := open(t)
+	defer d.Close()
+	g, err := nn.Build(func(b *nn.Builder) { b.Output("y", b.Linear("fc", b.Flatten(b.Input("x", 300, 256, 7, 7)), 1024)) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := d.Compile(g, paramsFunc(func(_ string, s nd.Shape) ([]float32, error) { return make([]float32, s.Len()), nil }), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := pprof.StartCPUProfile(io.Discard); err != nil {
+		t.Skip(err) // the test itself is being profiled, which is as good
+	}
+	defer pprof.StopCPUProfile()
+	for range 40 {
+		if err := p.Run(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -49,16 +49,9 @@ type compiled struct {
 func (n network) compile(t testing.TB, d device.Device, params device.Params) *compiled {
 	t.Helper()
 	one, two := n.graphs(t)
-	c := &compiled{kept: map[string]device.Buffer{}}
+	c := &compiled{}
+	c.programs[0], c.kept = n.compileFirst(t, d, one, params)
 	var err error
-	if c.programs[0], err = d.Compile(one, params, nil); err != nil {
-		t.Fatal(err)
-	}
-	for i, o := range one.Outputs {
-		if o.Kept {
-			c.kept[o.Name] = c.programs[0].Output(i)
-		}
-	}
 	if c.programs[1], err = d.Compile(two, params, c.kept); err != nil {
 		t.Fatal(err)
 	}
@@ -68,6 +61,23 @@ func (n network) compile(t testing.TB, d device.Device, params device.Params) *c
 	}
 	fillRegions(c.programs[1].Input(len(c.kept)).Data(), float32(n.width), float32(n.height))
 	return c
+}
+
+// compileFirst compiles the first stage and returns its features by the names
+// of the second's inputs.
+func (n network) compileFirst(t testing.TB, d device.Device, one *nn.Graph, params device.Params) (device.Program, map[string]device.Buffer) {
+	t.Helper()
+	p, err := d.Compile(one, params, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := map[string]device.Buffer{}
+	for i, o := range one.Outputs {
+		if o.Kept {
+			kept[o.Name] = p.Output(i)
+		}
+	}
+	return p, kept
 }
 
 // run runs both stages and returns their times.
