@@ -8,6 +8,7 @@ import (
 	"io"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -124,7 +125,11 @@ func runBench(ctx context.Context, s streams, o benchOptions) error {
 func (o benchOptions) open() (*resdet.Detector, image.Image, error) {
 	height, width := 0, 0
 	if o.size != "" {
-		if n, err := fmt.Sscanf(o.size, "%dx%d", &height, &width); n != 2 || err != nil || height < 32 || width < 32 || height > 8192 || width > 8192 {
+		h, w, _ := strings.Cut(o.size, "x")
+		var err1, err2 error
+		height, err1 = strconv.Atoi(h)
+		width, err2 = strconv.Atoi(w)
+		if err1 != nil || err2 != nil || min(height, width) < 32 || max(height, width) > 8192 {
 			return nil, nil, usagef("--size %q is not HEIGHTxWIDTH, each 32…8192", o.size)
 		}
 	}
@@ -246,7 +251,7 @@ func (r *benchReport) layers(stage int, steps []resdet.Step, keep bool) (flops i
 }
 
 func (r benchReport) print(w io.Writer) error {
-	fmt.Fprintf(w, "%s on %s, %s, input %v, %d regions, %d runs\n\n", r.Arch, r.Device, r.Precision, r.Input, r.Regions, r.Runs)
+	fmt.Fprintf(w, "%s on %s, %s, input %v, %s, %s\n\n", r.Arch, r.Device, r.Precision, r.Input, plural(r.Regions, "region"), plural(r.Runs, "run"))
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(t, "stage\tms\tshare\tGFLOP/s\t\n")
 	for _, s := range r.Stages {

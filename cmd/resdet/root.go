@@ -121,7 +121,7 @@ func (e hintError) Hint() string  { return e.hint }
 
 // printError writes "resdet: error: …" and the hint, if there is one.
 func printError(w io.Writer, err error) {
-	fmt.Fprintf(w, "resdet: error: %v\n", err)
+	fmt.Fprintf(w, "resdet: error: %s\n", strings.TrimPrefix(err.Error(), "resdet: ")) // the root package's errors
 	var h hinter
 	if errors.As(err, &h) && h.Hint() != "" {
 		fmt.Fprintf(w, "resdet: hint: %s\n", h.Hint())

@@ -170,6 +170,9 @@ func runVideo(ctx context.Context, s streams, o videoOptions, name string, flags
 	o.open.Stdin = s.in
 	bar := newVideoProgress(s.err, o.quiet)
 	defer bar.stop()
+	if isTerminal(s.out) && isTerminal(s.err) {
+		s.out = bar // results go above the bar, which erases the line that it was on
+	}
 	cfg.Log = slog.New(slog.NewTextHandler(bar, &slog.HandlerOptions{ReplaceAttr: withoutTime}))
 
 	// The source is opened while the model is read, for both may take a while.
@@ -293,6 +296,9 @@ func (o videoOptions) sinks(s streams, name string, info video.Info, cfg video.C
 		file.Sound = name
 	}
 	for _, out := range o.out {
+		if sameFile(name, out) {
+			return sinks, usageError{hintError{fmt.Errorf("--out %s is the source, which would be overwritten", out), "give the result a name of its own"}}
+		}
 		switch ext := strings.ToLower(filepath.Ext(out)); ext {
 		case ".mp4", ".avi":
 			err = add(video.NewFile(out, file))

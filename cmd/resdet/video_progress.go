@@ -3,14 +3,12 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
-	"golang.org/x/term"
 
 	"resdet/internal/video"
 )
@@ -45,8 +43,7 @@ func (v *videoProgress) Write(b []byte) (int, error) {
 
 // watch shows p until stop.
 func (v *videoProgress) watch(p *video.Pipeline, cfg video.Config) {
-	f, ok := v.err.(*os.File)
-	if v.quiet || !ok || !term.IsTerminal(int(f.Fd())) {
+	if v.quiet || !isTerminal(v.err) {
 		return
 	}
 	total := length(p.Stats().Source, cfg)
@@ -131,7 +128,7 @@ func (v *videoProgress) stop() {
 // summary is what stays of a run on the terminal.
 func summary(s video.Stats) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d frames in %v", s.Done, s.Elapsed.Round(10*time.Millisecond))
+	fmt.Fprintf(&b, "%s in %v", plural(int(s.Done), "frame"), s.Elapsed.Round(10*time.Millisecond))
 	for _, c := range []struct {
 		n    int64
 		what string

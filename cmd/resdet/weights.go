@@ -6,7 +6,6 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strconv"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -108,15 +107,7 @@ func inspectText(w io.Writer, c *weights.Checkpoint) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "KEY\tSHAPE\tTYPE\tPARAMETERS\n")
 	for _, x := range r.Tensors {
-		fmt.Fprintf(t, "%s\t%v\t%s\t%d\n", printable(x.Key), x.Shape, x.DType, x.Parameters)
+		fmt.Fprintf(t, "%s\t%v\t%s\t%d\n", weights.Printable(x.Key), x.Shape, x.DType, x.Parameters)
 	}
 	return t.Flush()
-}
-
-// printable quotes a name that holds more than a terminal should be sent.
-func printable(s string) string {
-	if q := strconv.Quote(s); q != `"`+s+`"` {
-		return q
-	}
-	return s
 }

@@ -91,7 +91,7 @@ func newLine(rows []Row) line {
 	first := rows[0]
 	var keys, froms []string
 	for _, row := range rows {
-		keys, froms = append(keys, row.Key), append(froms, printable(row.From))
+		keys, froms = append(keys, row.Key), append(froms, Printable(row.From))
 	}
 	l := line{braces(keys), shapeText(first.Want), braces(froms), shapeText(first.Have)}
 	if l.file == l.network {
@@ -116,8 +116,9 @@ func braces(keys []string) string {
 	return prefix + "{" + strings.Join(last, ",") + "}"
 }
 
-// printable quotes a file's name that holds more than a terminal should be sent.
-func printable(s string) string {
+// Printable quotes a name from a file if it holds more than a
+// terminal should be sent.
+func Printable(s string) string {
 	if q := strconv.Quote(s); q != `"`+s+`"` {
 		return q
 	}
