@@ -17,7 +17,7 @@ typedef int32_t m16 __attribute__((vector_size(64)));
 #define INLINE static inline __attribute__((always_inline))
 
 INLINE v16 zero16(void) { return (v16){0}; }
-INLINE v16 all16(float x) { return x - zero16(); }
+INLINE v16 all16(float x) { return (v16){x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
 INLINE v16 max16(v16 a, v16 b) {
 	m16 m = a > b;
 	return (v16)(((m16)a & m) | ((m16)b & ~m));

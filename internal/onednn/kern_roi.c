@@ -8,10 +8,14 @@
 // RoIAlign's bilinear samples are separable: a bin is Σ_y Σ_x wy·wx·f(y, x)
 // with the weights of all samples on one row, or column, added up. So every
 // region has a table of (index, weight) lists, one for each row and column of
-// bins, made once and read by all channels.
+// bins, made once and read by all channels. With at most two samples on a side
+// every list is filled up to FEW entries with weights of 0, for branches that
+// cannot be foretold cost more than the products.
+enum { FEW = 4 };
 typedef struct {
 	int level, image;
-	int32_t axis[]; // bins_h + bins_w lists of: count, index[cap], weight[cap]
+	int first_x, columns; // of the map that are read
+	int32_t axis[];       // bins_h + bins_w lists of: count, index[cap], weight[cap]
 } roi_table;
 
 INLINE int used(int bins, int every) { return (bins + every - 1) / every; }
@@ -24,6 +28,7 @@ INLINE int table_cap(const rd_kernel *k) {
 		if (k->in[l].h > extent) extent = k->in[l].h;
 		if (k->in[l].w > extent) extent = k->in[l].w;
 	}
+	if (k->sampling > 0 && 2 * k->sampling <= FEW) return FEW;
 	return k->sampling > 0 && k->sampling < extent / 2 ? 2 * k->sampling : extent;
 }
 INLINE size_t list_ints(const rd_kernel *k) { return 1 + 2 * (size_t)table_cap(k); }
@@ -75,6 +80,15 @@ static void add_tap(int32_t *list, int cap, int index, float weight) {
 	list[0] = n + 1;
 }
 
+static void fill_up(int32_t *list, int cap) {
+	if (cap != FEW) return;
+	int32_t last = list[0] ? list[list[0]] : 0;
+	for (int n = list[0]; n < FEW; n++) {
+		list[1 + n] = last;
+		((float *)(list + 1 + cap))[n] = 0;
+	}
+}
+
 // fill_axis lists the samples of every bin that is used: as torchvision, those
 // more than a pixel outside the map count as zero.
 static void fill_axis(int32_t *list, int cap, float start, float size, int bins, int every, int sampling, int extent) {
@@ -103,7 +117,21 @@ static void fill_axis(int32_t *list, int cap, float start, float size, int bins,
 			add_tap(list, cap, low, (1 - f) / samples);
 			add_tap(list, cap, low + 1, f / samples);
 		}
+		fill_up(list, cap);
 	}
+}
+
+// columns_of notes which columns the lists of the horizontal axis read.
+static void columns_of(roi_table *t, const int32_t *list, int cap, int bins) {
+	int lo = 0, hi = -1;
+	for (int p = 0; p < bins; p++, list += 1 + 2 * cap)
+		for (int i = 0; i < (cap == FEW ? FEW : list[0]); i++) {
+			int x = list[1 + i];
+			if (hi < lo || x < lo) lo = x;
+			if (x > hi) hi = x;
+		}
+	t->first_x = lo;
+	t->columns = hi - lo + 1;
 }
 
 static void tables(const rd_call *c, int64_t from, int64_t to) {
@@ -115,7 +143,11 @@ static void tables(const rd_call *c, int64_t from, int64_t to) {
 		t->level = g.level;
 		t->image = g.image;
 		if (!g.valid) {
-			for (int i = used(k->bins_h, k->every) + used(k->bins_w, k->every) - 1; i >= 0; i--) t->axis[i * list_ints(k)] = 0;
+			for (int i = used(k->bins_h, k->every) + used(k->bins_w, k->every) - 1; i >= 0; i--) {
+				t->axis[i * list_ints(k)] = 0;
+				fill_up(t->axis + i * list_ints(k), cap);
+			}
+			t->first_x = 0, t->columns = 1;
 			continue;
 		}
 		float shift = k->aligned ? 0.5f : 0;
@@ -126,8 +158,28 @@ static void tables(const rd_call *c, int64_t from, int64_t to) {
 			h = h > 1 ? h : 1;
 		}
 		fill_axis(t->axis, cap, y0, h, k->bins_h, k->every, k->sampling, k->in[t->level].h);
-		fill_axis(t->axis + list_ints(k) * used(k->bins_h, k->every), cap, x0, w, k->bins_w, k->every, k->sampling, k->in[t->level].w);
+		int32_t *xs = t->axis + list_ints(k) * used(k->bins_h, k->every);
+		fill_axis(xs, cap, x0, w, k->bins_w, k->every, k->sampling, k->in[t->level].w);
+		columns_of(t, xs, cap, used(k->bins_w, k->every));
 	}
+}
+
+enum { COLUMNS = 96 };
+
+// line[x] = Σ_y wy·f(y, x) of one row of bins.
+INLINE void blend_rows(v16 *line, const float *src, const rd_map *in, int columns, const int32_t *ys, int lanes) {
+	const float *w = (const float *)ys + 1 + FEW;
+	const float *r[FEW];
+	for (int j = 0; j < FEW; j++) r[j] = src + (int64_t)ys[1 + j] * in->w * in->pix;
+	if (ys[0] <= 2)
+		for (int x = 0; x < columns; x++) line[x] = w[0] * load16(r[0] + x * in->pix, lanes) + w[1] * load16(r[1] + x * in->pix, lanes);
+	else if (ys[0] == 3)
+		for (int x = 0; x < columns; x++)
+			line[x] = w[0] * load16(r[0] + x * in->pix, lanes) + w[1] * load16(r[1] + x * in->pix, lanes) + w[2] * load16(r[2] + x * in->pix, lanes);
+	else
+		for (int x = 0; x < columns; x++)
+			line[x] = w[0] * load16(r[0] + x * in->pix, lanes) + w[1] * load16(r[1] + x * in->pix, lanes) +
+			          (w[2] * load16(r[2] + x * in->pix, lanes) + w[3] * load16(r[3] + x * in->pix, lanes));
 }
 
 // Items are (16 channels, region), channels outermost: a group's part of the
@@ -145,16 +197,35 @@ INLINE void roialign(const rd_call *c, int64_t from, int64_t to) {
 		float *dst = c->dst + r * out->img + b * out->blk;
 		int lanes = lanes16(in, b);
 		v16 shift = k->shift ? load16(k->shift + b * 16, 16) : zero16();
-		const int32_t *ys = t->axis, *first_x = t->axis + step * out->h;
+		const int32_t *ys = t->axis, *first_xs = t->axis + step * out->h;
+		// Rows first and columns after reads every pixel once for each row of
+		// bins; where the bins are wide, only what they sample is read.
+		int twice = cap == FEW && t->columns <= COLUMNS && t->columns < 3 * out->w;
 		for (int py = 0; py < out->h; py++, ys += step) {
-			const int32_t *xs = first_x;
+			v16 line[COLUMNS];
+			if (twice) blend_rows(line, src + t->first_x * in->pix, in, t->columns, ys, lanes);
+			const int32_t *xs = first_xs;
 			for (int px = 0; px < out->w; px++, xs += step) {
-				v16 sum = zero16();
-				for (int j = 0; j < ys[0]; j++) {
-					const float *row = src + (int64_t)ys[1 + j] * in->w * in->pix;
-					v16 line = zero16();
-					for (int l = 0; l < xs[0]; l++) line += load16(row + xs[1 + l] * in->pix, lanes) * all16(((const float *)xs)[1 + cap + l]);
-					sum += line * all16(((const float *)ys)[1 + cap + j]);
+				const float *wx = (const float *)xs + 1 + cap;
+				v16 sum;
+				if (twice) {
+					int x0 = t->first_x;
+					sum = wx[0] * line[xs[1] - x0] + wx[1] * line[xs[2] - x0] + (wx[2] * line[xs[3] - x0] + wx[3] * line[xs[4] - x0]);
+				} else if (cap == FEW) {
+					sum = zero16();
+					for (int j = 0; j < FEW; j++) {
+						const float *row = src + (int64_t)ys[1 + j] * in->w * in->pix;
+						sum += ((const float *)ys)[1 + FEW + j] * (wx[0] * load16(row + xs[1] * in->pix, lanes) + wx[1] * load16(row + xs[2] * in->pix, lanes) +
+						                                            (wx[2] * load16(row + xs[3] * in->pix, lanes) + wx[3] * load16(row + xs[4] * in->pix, lanes)));
+					}
+				} else {
+					sum = zero16();
+					for (int j = 0; j < ys[0]; j++) {
+						const float *row = src + (int64_t)ys[1 + j] * in->w * in->pix;
+						v16 part = zero16();
+						for (int l = 0; l < xs[0]; l++) part += wx[l] * load16(row + xs[1 + l] * in->pix, lanes);
+						sum += ((const float *)ys)[1 + cap + j] * part;
+					}
 				}
 				sum += shift;
 				if (k->relu) sum = max16(sum, zero16());
