@@ -61,23 +61,39 @@ size_t rd_winograd_scratch(const rd_kernel *k) {
 
 size_t rd_winograd_weights(int oc, int c) { return sizeof(float) * 36 * oc * c; }
 
+// G·g of three values step apart, for 16 output channels, in double precision:
+// weights are packed once.
+typedef double d16 __attribute__((vector_size(128)));
+
+INLINE void transform_weights(const d16 *g, int step, d16 *u, int ustep) {
+	const double a = A, b = B, na = 1 / (2 * a * a * (a * a - b * b)), nb = 1 / (2 * b * b * (b * b - a * a)), n0 = 1 / (a * a * b * b);
+	d16 ea = (g[0] + a * a * g[2 * step]) * na, oa = a * na * g[step];
+	d16 eb = (g[0] + b * b * g[2 * step]) * nb, ob = b * nb * g[step];
+	u[0] = n0 * g[0];
+	u[ustep] = ea + oa;
+	u[2 * ustep] = ea - oa;
+	u[3 * ustep] = eb + ob;
+	u[4 * ustep] = eb - ob;
+	u[5 * ustep] = g[2 * step];
+}
+
+// pack_channels packs the output channels [o, o+16).
+AVX512 static void pack_channels(const float *weights, int oc, int c, int o, float *u) {
+	u += (int64_t)(o / PANEL * PANEL) * c + o % PANEL;
+	for (int i = 0; i < c; i++, u += PANEL) {
+		d16 g[9], t[18], d[36];
+		for (int k = 0; k < 9; k++)
+			for (int l = 0; l < 16; l++) g[k][l] = weights[((int64_t)(o + l) * c + i) * 9 + k];
+		for (int x = 0; x < 3; x++) transform_weights(g + x, 3, t + x, 3);
+		for (int y = 0; y < 6; y++) transform_weights(t + y * 3, 1, d + y * 6, 1);
+		for (int k = 0; k < 36; k++) *(v16 *)(u + (int64_t)k * oc * c) = __builtin_convertvector(d[k], v16);
+	}
+}
+
 // U[36][O/32][C][32] = G g Gᵀ
 void rd_winograd_pack(const float *weights, int oc, int c, float *u) {
-	const double a = A, b = B;
-	const double na = 1 / (2 * a * a * (a * a - b * b)), nb = 1 / (2 * b * b * (b * b - a * a)), n0 = 1 / (a * a * b * b);
-	const double g[6][3] = {{n0, 0, 0}, {na, na * a, na * a * a}, {na, -na * a, na * a * a}, {nb, nb * b, nb * b * b}, {nb, -nb * b, nb * b * b}, {0, 0, 1}};
 #pragma omp parallel for
-	for (int o = 0; o < oc; o++)
-		for (int i = 0; i < c; i++) {
-			const float *w = weights + ((int64_t)o * c + i) * 9;
-			double t[6][3];
-			for (int y = 0; y < 6; y++)
-				for (int x = 0; x < 3; x++) t[y][x] = g[y][0] * w[x] + g[y][1] * w[3 + x] + g[y][2] * w[6 + x];
-			for (int y = 0; y < 6; y++)
-				for (int x = 0; x < 6; x++)
-					u[((int64_t)(y * 6 + x) * oc + o / PANEL * PANEL) * c + i * PANEL + o % PANEL] =
-					    (float)(t[y][0] * g[x][0] + t[y][1] * g[x][1] + t[y][2] * g[x][2]);
-		}
+	for (int o = 0; o < oc; o += 16) pack_channels(weights, oc, c, o, u);
 }
 
 // Bᵀ of six values that lie step apart, in place.
