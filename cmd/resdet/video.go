@@ -58,7 +58,8 @@ func newVideoCommand(s streams) *cobra.Command {
 pictures, or - for MJPEG or Y4M on standard input.
 
 Files are processed whole and in order. Of a live source the newest frame is taken whenever the detector is ready, and the
-others are counted as dropped. Without --out, --show and --http the results go to stdout as JSON lines, one per frame.
+others are counted as dropped. Objects with a score below 0.5 are not drawn unless --score says so. Without --out, --show and
+--http the results go to stdout as JSON lines, one per frame.
 
 Files other than MJPEG and Y4M, cameras, RTSP, windows and the writing of video files need OpenCV, which lives in the helper
 program resdet-video (scripts/build builds it).`,
@@ -210,7 +211,11 @@ func runVideo(ctx context.Context, s streams, o videoOptions, name string, flags
 	}
 
 	classes := d.Config().Classes
-	cfg.Draw = drawObjects(classes)
+	least := float32(leastDrawn)
+	if flags.Changed("score") {
+		least = settings.Score
+	}
+	cfg.Draw = drawObjects(classes, least)
 	sinks, err := o.sinks(s, name, got.source.Info(), cfg, classes)
 	if err != nil {
 		got.source.Close()
@@ -255,18 +260,22 @@ func (m modelDetector) Detect(ctx context.Context, images []image.Image) ([][]de
 	return found, nil
 }
 
-// drawObjects labels objects with their class, and with number and colour of
-// their own where they are tracked.
-func drawObjects(classes []resdet.Class) func(*image.RGBA, []track.Object) {
+// leastDrawn is the least score of what is drawn unless --score says otherwise:
+// pictures with all that the lines list would show little else than boxes.
+const leastDrawn = 0.5
+
+// drawObjects labels objects of at least that score with their class, and with
+// number and colour of their own where they are tracked.
+func drawObjects(classes []resdet.Class, least float32) func(*image.RGBA, []track.Object) {
 	return func(m *image.RGBA, objects []track.Object) {
-		marks := make([]transform.Mark, len(objects))
-		for i, o := range objects {
-			mark := transform.Mark{Box: o.Box, Text: fmt.Sprintf("%s %.2f", classes[o.Class].Name, o.Score), Colour: transform.Colour(o.Class)}
-			if o.ID > 0 {
-				mark.Text = fmt.Sprintf("%s %d", classes[o.Class].Name, o.ID)
-				mark.Colour = transform.Colour(o.ID)
+		var marks []transform.Mark
+		for _, o := range objects {
+			switch name := classes[o.Class].Name; {
+			case o.ID > 0: // also while its score is low: that is what tracks are for
+				marks = append(marks, transform.Mark{Box: o.Box, Text: fmt.Sprintf("%s #%d", name, o.ID), Colour: transform.Colour(o.ID)})
+			case o.Score >= least:
+				marks = append(marks, transform.Mark{Box: o.Box, Text: fmt.Sprintf("%s %.2f", name, o.Score), Colour: transform.Colour(o.Class)})
 			}
-			marks[i] = mark
 		}
 		transform.DrawMarks(m, marks)
 	}
@@ -292,8 +301,8 @@ func (o videoOptions) sinks(s streams, name string, info video.Info, cfg video.C
 		names[i] = video.Class{Name: c.Name, ID: c.ID}
 	}
 	file := video.FileOptions{Codec: o.codec, Width: info.Width, Height: info.Height, FPS: cfg.OutputRate(info), Log: cfg.Log}
-	if !o.mute && hasSound(name, info) {
-		file.Sound = name
+	if !o.mute {
+		file.Sound = info.Sound
 	}
 	for _, out := range o.out {
 		if sameFile(name, out) {
@@ -335,14 +344,6 @@ func (o videoOptions) sinks(s streams, name string, info video.Info, cfg video.C
 		sinks = append(sinks, video.NewJSONLines(s.out, nil, names))
 	}
 	return sinks, nil
-}
-
-// hasSound reports whether a source may have sound to be copied.
-func hasSound(name string, info video.Info) bool {
-	if info.Live || name == "-" || info.Codec == "pictures" || info.Codec == "Y4M" {
-		return false
-	}
-	return true
 }
 
 // httpSink serves a broadcast on an address of its own.

@@ -73,7 +73,7 @@ func (p *Pipeline) follow(ctx context.Context, in <-chan *item, out chan<- *item
 				if tracker == nil {
 					tracker = p.tracker(p.keyRate())
 				}
-				course.add(s.time, tracker.Update(s.detections))
+				course.add(s.time, onto(s.detections, tracker.Update(s.detections)))
 			case <-ask:
 				token = true
 			case offer <- newest:

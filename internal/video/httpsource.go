@@ -41,6 +41,7 @@ func openHTTP(ctx context.Context, u *url.URL, o Options) (Source, error) {
 	order := wire.Open{Mode: wire.Read, Name: u.String(), Start: o.Start}
 	info := Info{Name: u.Redacted()}
 	if answer.ContentLength > 0 {
+		info.Sound = u.String()
 		// libavformat itself goes on where the connection broke.
 		order.Options = options(o, httpProtocols, "reconnect;1", "reconnect_on_network_error;1", "reconnect_delay_max;4")
 		return helped(newHelperSource(ctx, order, info, o))

@@ -193,7 +193,7 @@ func openFile(ctx context.Context, name string, o Options) (Source, error) {
 		return nil, fmt.Errorf("video: %w", err)
 	}
 	order := wire.Open{Mode: wire.Read, Name: path, Start: o.Start, Options: options(o, "protocol_whitelist;file,crypto,data")}
-	return helped(newHelperSource(ctx, order, Info{Name: name}, o))
+	return helped(newHelperSource(ctx, order, Info{Name: name, Sound: path}, o))
 }
 
 // options joins libavformat's. Playlists may name other addresses: each kind

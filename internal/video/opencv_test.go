@@ -232,7 +232,7 @@ func throughTo(t *testing.T, source string, log *slog.Logger, change func(*Confi
 	}
 	out := filepath.Join(t.TempDir(), "out.mp4")
 	i := s.Info()
-	f, err := NewFile(out, FileOptions{Codec: "mp4v", Width: i.Width, Height: i.Height, FPS: cfg.OutputRate(i), Sound: source, Helper: realHelper(t), Log: log})
+	f, err := NewFile(out, FileOptions{Codec: "mp4v", Width: i.Width, Height: i.Height, FPS: cfg.OutputRate(i), Sound: i.Sound, Helper: realHelper(t), Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

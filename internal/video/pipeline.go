@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"resdet/internal/box"
 	"resdet/internal/det"
 	"resdet/internal/track"
 )
@@ -136,7 +137,7 @@ func (p *Pipeline) verdict() error {
 	case p.count.done.Load() == 0:
 		return fmt.Errorf("video: %s: it ends before %v", p.info.Name, p.cfg.Start)
 	case bad > 0:
-		return fmt.Errorf("video: %s: %d frames could not be decoded, the first: %w", p.info.Name, bad, p.firstBad)
+		return fmt.Errorf("video: %s: %d of %d frames could not be decoded, the first: %w", p.info.Name, bad, bad+p.count.decoded.Load(), p.firstBad)
 	}
 	return nil
 }
@@ -420,7 +421,7 @@ func (p *Pipeline) track(ctx context.Context, in <-chan *item, out chan<- *item)
 		if tracker == nil {
 			tracker = p.tracker(p.keyRate())
 		}
-		it.Objects = tracker.Update(it.detections)
+		it.Objects = onto(it.detections, tracker.Update(it.detections))
 		p.count.meters[stageTrack].add(1+len(held), begin)
 		if err := release(it); err != nil {
 			return err
@@ -431,6 +432,22 @@ func (p *Pipeline) track(ctx context.Context, in <-chan *item, out chan<- *item)
 		}
 	}
 	return release(nil) // the last ones keep what the last key frame had
+}
+
+// onto puts tracked objects on the boxes of their detections. The tracker's own
+// are its filter's, which bridges gaps but lags and overshoots where an object
+// enters the picture and its shape changes. A track has its detection's score.
+func onto(dets []det.Detection, objects []track.Object) []track.Object {
+	for i := range objects {
+		o := &objects[i]
+		own, best := o.Box, float32(-1)
+		for _, d := range dets {
+			if overlap := box.IoU(own, d.Box); d.Class == o.Class && d.Score == o.Score && overlap > best {
+				o.Box, best = d.Box, overlap
+			}
+		}
+	}
+	return objects
 }
 
 func untracked(dets []det.Detection) []track.Object {

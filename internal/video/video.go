@@ -66,6 +66,9 @@ type Info struct {
 	// Live sources go on at their own pace, whether anybody looks or not.
 	Live  bool
 	Codec string
+	// Sound is the file or address whose sound may be copied, if it has any;
+	// empty: there is none to copy.
+	Sound string
 }
 
 // Source gives the frames of a video in order. One goroutine calls Next.
