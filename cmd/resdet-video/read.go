@@ -15,7 +15,7 @@ import (
 
 // Properties of cv::VideoCapture that gocv v0.31 has no name for.
 const (
-	propOrientation = gocv.VideoCaptureProperties(48) // degrees, from the file
+	propOrientation = gocv.VideoCaptureProperties(48) // degrees anticlockwise, from the file
 	propAutoRotate  = gocv.VideoCaptureProperties(49)
 )
 
@@ -39,7 +39,7 @@ func read(o wire.Open, out *wire.Writer) error {
 		return err
 	}
 	defer func() { capture.Close() }()
-	capture.Set(propAutoRotate, 1)
+	capture.Set(propAutoRotate, 0) // see upright
 
 	info := wire.Info{
 		Width: size(capture.Get(gocv.VideoCaptureFrameWidth)), Height: size(capture.Get(gocv.VideoCaptureFrameHeight)),
@@ -60,7 +60,15 @@ func read(o wire.Open, out *wire.Writer) error {
 	if !capture.Read(&raw) || raw.Empty() {
 		return fmt.Errorf("no frame of it could be decoded (codec %q, %dx%d pixels)", info.Codec, info.Width, info.Height)
 	}
+	if info.Turned %= 360; info.Turned < 0 {
+		info.Turned += 360
+	}
 	info.Width, info.Height = raw.Cols(), raw.Rows()
+	if info.Turned == 90 || info.Turned == 270 {
+		info.Width, info.Height = info.Height, info.Width
+	}
+	turned := gocv.NewMat()
+	defer func() { turned.Close() }()
 	if err := out.Text(wire.KindInfo, info); err != nil {
 		return err
 	}
@@ -85,7 +93,7 @@ func read(o wire.Open, out *wire.Writer) error {
 	frames := 0
 	for ok := true; ok && !raw.Empty(); ok = capture.Read(&raw) {
 		p := picture{mat: <-free, index: first + frames, time: stamp(capture)}
-		if err = toRGBA(raw, &p.mat); err != nil {
+		if err = toRGBA(upright(raw, &turned, info.Turned), &p.mat); err != nil {
 			free <- p.mat
 			break
 		}
@@ -103,9 +111,7 @@ func read(o wire.Open, out *wire.Writer) error {
 	if err != nil {
 		return err
 	}
-	raw.Close()
-	raw = gocv.NewMat() // for the deferred Close
-	return out.Text(wire.KindEnd, wire.End{Frames: frames, Mats: openMats(1)})
+	return out.Text(wire.KindEnd, wire.End{Frames: frames, Mats: openMats(2)})
 }
 
 // open opens what o names; gocv returns a capture also where that failed.
@@ -127,6 +133,22 @@ func open(o wire.Open) (*gocv.VideoCapture, error) {
 		return nil, fmt.Errorf("it cannot be opened as a video")
 	}
 	return capture, nil
+}
+
+// upright turns a frame as the file says. OpenCV 4.6 would do it the wrong way
+// round: the angle is libavutil's, counted anticlockwise, and it turns clockwise.
+func upright(raw gocv.Mat, turned *gocv.Mat, angle int) gocv.Mat {
+	switch angle {
+	case 90:
+		gocv.Rotate(raw, turned, gocv.Rotate90CounterClockwise)
+	case 180:
+		gocv.Rotate(raw, turned, gocv.Rotate180Clockwise)
+	case 270:
+		gocv.Rotate(raw, turned, gocv.Rotate90Clockwise)
+	default:
+		return raw
+	}
+	return *turned
 }
 
 func send(out *wire.Writer, p picture) error {

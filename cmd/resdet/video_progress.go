@@ -96,7 +96,7 @@ func stageRates(s video.Stats) string {
 	fmt.Fprintf(&b, "  %.1f/s", float64(s.Done)/max(s.Elapsed.Seconds(), 1e-3))
 	for _, stage := range s.Stages {
 		if stage.Frames > 0 && stage.FPS() > 0 {
-			fmt.Fprintf(&b, "  %s %.0f", stage.Name, stage.FPS())
+			fmt.Fprintf(&b, "  %s %.3g", stage.Name, stage.FPS())
 		}
 	}
 	if s.Dropped > 0 {

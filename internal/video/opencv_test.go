@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"image"
+	"image/color"
 	"log/slog"
 	"math"
 	"net/http"
@@ -30,6 +31,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"resdet/internal/fixture"
+	"resdet/internal/transform"
 )
 
 // built is the helper program, made once for all tests, with the counting of
@@ -284,17 +286,55 @@ func TestSeek(t *testing.T) {
 	}
 }
 
+// TestRotated: videos of phones stand upright, as ffmpeg turns them.
 func TestRotated(t *testing.T) {
-	path := clip(t, "a.mp4", 3, 64, 48, 25, "")
-	turned := filepath.Join(t.TempDir(), "turned.mp4")
-	ffmpeg(t, "-i", path, "-c", "copy", "-metadata:s:v", "rotate=90", turned)
-	s, err := Open(context.Background(), turned, realOptions(t))
+	path := filepath.Join(t.TempDir(), "a.mp4")
+	f, err := NewFile(path, FileOptions{Width: 64, Height: 48, FPS: 25, Helper: realHelper(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	all, _, err := frames(t, s)
-	if err != nil || s.Info().Width != 48 || all[0].Image.Bounds().Dx() != 48 {
-		t.Errorf("%v: %+v", err, s.Info())
+	m := shade(64, 48, 20)
+	for y := range 12 { // light at the top left
+		for x := range 16 {
+			m.SetRGBA(x, y, color.RGBA{240, 240, 240, 255})
+		}
+	}
+	f.Write(context.Background(), &Result{Frame: &Frame{Image: m}, Picture: m})
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, angle := range []string{"0", "90", "180", "270"} {
+		turned := filepath.Join(t.TempDir(), "turned.mp4")
+		ffmpeg(t, "-i", path, "-c", "copy", "-metadata:s:v", "rotate="+angle, turned)
+		reference := filepath.Join(t.TempDir(), "reference.png")
+		ffmpeg(t, "-i", turned, "-frames:v", "1", reference)
+		want, err := decodeFile(reference, transform.DefaultLimits())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := Open(context.Background(), turned, realOptions(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, _, err := frames(t, s)
+		if err != nil || len(all) != 1 {
+			t.Fatal(err)
+		}
+		got := all[0].Image
+		if got.Bounds() != want.Bounds() || s.Info().Width != want.Bounds().Dx() || s.Info().Height != want.Bounds().Dy() {
+			t.Fatalf("%s degrees: %v, ffmpeg has %v", angle, got.Bounds(), want.Bounds())
+		}
+		w, h := want.Bounds().Dx(), want.Bounds().Dy()
+		for _, at := range []image.Point{{4, 4}, {w - 4, 4}, {4, h - 4}, {w - 4, h - 4}} {
+			a, _, _, _ := got.At(at.X, at.Y).RGBA()
+			b, _, _, _ := want.At(at.X, at.Y).RGBA()
+			if (a > 0x8000) != (b > 0x8000) {
+				t.Errorf("%s degrees: level %d at %v, ffmpeg has %d", angle, a>>8, at, b>>8)
+			}
+		}
+		if s.(*helperSource).end.Mats != 0 {
+			t.Errorf("%s degrees: %d native matrices left", angle, s.(*helperSource).end.Mats)
+		}
 	}
 }
 
