@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -128,9 +129,9 @@ func open(o wire.Open) (*gocv.VideoCapture, error) {
 			capture.Close()
 		}
 		if o.Name == "" {
-			return nil, fmt.Errorf("camera %d cannot be opened", o.Camera)
+			return nil, errors.New("it cannot be opened: it is not there, or busy")
 		}
-		return nil, fmt.Errorf("it cannot be opened as a video")
+		return nil, errors.New("it cannot be opened as a video")
 	}
 	return capture, nil
 }

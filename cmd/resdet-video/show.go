@@ -51,6 +51,9 @@ func show(o wire.Open, in *wire.Reader, out *wire.Writer) error {
 			return out.Text(wire.KindEnd, wire.End{Frames: shown, Mats: -1})
 		case m := <-ready:
 			gocv.CvtColor(m, &bgr, gocv.ColorRGBAToBGR)
+			if shown == 0 {
+				window.ResizeWindow(min(bgr.Cols(), 1600), min(bgr.Rows(), 1600*bgr.Rows()/bgr.Cols()))
+			}
 			window.IMShow(bgr)
 			free <- m
 			shown++

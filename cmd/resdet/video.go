@@ -94,7 +94,7 @@ program resdet-video (scripts/build builds it).`,
 	f.BoolVar(&o.newest, "newest", false, "take the newest frame and drop the others, as is done for live sources")
 	f.BoolVar(&o.all, "all", false, "process every frame, also of a live source")
 
-	f.Float64Var(&o.open.Rate, "source-fps", 0, "the source's frames per second, where it does not say (default: its own, or 25)")
+	f.Float64Var(&o.open.Rate, "source-fps", 0, "frames per second of a source that does not say: pictures, MJPEG (default: 25)")
 	f.DurationVar(&o.open.OpenTimeout, "open-timeout", o.open.OpenTimeout, "longest wait for the first frame")
 	f.DurationVar(&o.open.ReadTimeout, "read-timeout", o.open.ReadTimeout, "longest wait for a further frame")
 	f.DurationVar(&o.open.Reconnect, "reconnect", o.open.Reconnect, "how long a live source that broke off is tried again; 0: not")

@@ -96,7 +96,7 @@ func stageRates(s video.Stats) string {
 	fmt.Fprintf(&b, "  %.1f/s", float64(s.Done)/max(s.Elapsed.Seconds(), 1e-3))
 	for _, stage := range s.Stages {
 		if stage.Frames > 0 && stage.FPS() > 0 {
-			fmt.Fprintf(&b, "  %s %.3g", stage.Name, stage.FPS())
+			fmt.Fprintf(&b, "  %s %s", stage.Name, rate(stage.FPS()))
 		}
 	}
 	if s.Dropped > 0 {
@@ -106,6 +106,17 @@ func stageRates(s video.Stats) string {
 		fmt.Fprintf(&b, "  age %v", s.Age.Round(10*time.Millisecond))
 	}
 	return b.String()
+}
+
+// rate is a number of frames per second; beyond a thousand a stage is free.
+func rate(fps float64) string {
+	switch {
+	case fps < 10:
+		return fmt.Sprintf("%.1f", fps)
+	case fps < 1000:
+		return fmt.Sprintf("%.0f", fps)
+	}
+	return ">1000"
 }
 
 // stop removes the bar.

@@ -54,8 +54,8 @@ func newHelperSource(ctx context.Context, order wire.Open, info Info, o Options)
 	}
 	s.info.Width, s.info.Height, s.info.Codec = opened.Width, opened.Height, opened.Codec
 	rate, said := sensibleRate(opened.FPS)
-	if o.Rate > 0 {
-		rate = o.Rate
+	if !said {
+		rate = o.rate()
 	}
 	s.info.FPS = rate
 	s.step = time.Duration(float64(time.Second) / rate)

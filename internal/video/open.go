@@ -27,8 +27,8 @@ type Options struct {
 	Reconnect time.Duration
 	// Start is the first time that is wanted: long files are entered near it.
 	Start time.Duration
-	// Rate in frames per second is used instead of the source's own; 0: the
-	// source's own, or 25 where it has none.
+	// Rate in frames per second is for sources that do not say theirs: pictures,
+	// MJPEG; 0: 25.
 	Rate float64
 	// Stdin is what the source "-" reads.
 	Stdin io.Reader

@@ -113,7 +113,10 @@ func (p *process) close() {
 	p.once.Do(func() {
 		p.in.Close()
 		p.cmd.Process.Kill()
-		<-p.dead
+		select {
+		case <-p.dead:
+		case <-time.After(5 * time.Second): // a driver holds it: there is no more to do
+		}
 		p.out.Close()
 	})
 }

@@ -110,7 +110,7 @@ func newY4M(r *bufio.Reader, close func() error, info Info, o Options) (*pump, e
 	}
 	info.Width, info.Height, info.Codec = y.width, y.height, "Y4M"
 	rate, said := sensibleRate(y.fps)
-	if !said || o.Rate > 0 {
+	if !said {
 		rate = o.rate()
 	}
 	info.FPS = rate
