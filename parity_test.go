@@ -139,6 +139,9 @@ func TestParity(t *testing.T) {
 				t.Fatal(err)
 			}
 			cfg := c.config(t)
+			if testing.Short() && c.Arch != "resnet18-fpn" {
+				t.Skip("only the smallest network under -short")
+			}
 			t.Run("params", func(t *testing.T) { c.checkParams(t, cfg) })
 			params := c.params(t)
 			for _, name := range []string{"ref", "cpu"} {
