@@ -44,6 +44,14 @@ type Params interface {
 	Param(key string, shape nd.Shape) ([]float32, error)
 }
 
+// ParamsInto is a Params that can put a parameter where the device wants it:
+// large ones then need no memory of their own.
+type ParamsInto interface {
+	Params
+	// ParamInto is Param into dst, which has the shape's number of elements.
+	ParamInto(dst []float32, key string, shape nd.Shape) error
+}
+
 // Program is a compiled graph. It owns its input and output buffers: fill
 // Input(i).Data(), call Run, read Output(i).Data(). Outputs are good until the
 // next Run of any program of the device. A program is used by one goroutine

@@ -114,14 +114,35 @@ func (c *Checkpoint) Read(key string) ([]float32, error) {
 // Param returns the elements of the array under key, in a slice of the
 // caller's own, if it has that shape: a Checkpoint is a device.Params.
 func (c *Checkpoint) Param(key string, shape nd.Shape) ([]float32, error) {
+	if err := c.has(key, shape); err != nil {
+		return nil, err
+	}
+	return c.Read(key)
+}
+
+// ParamInto is Param into dst: a Checkpoint is a device.ParamsInto.
+func (c *Checkpoint) ParamInto(dst []float32, key string, shape nd.Shape) error {
+	if err := c.has(key, shape); err != nil {
+		return err
+	}
+	if len(dst) != shape.Len() {
+		return c.fail(fmt.Errorf("parameter %q of shape %v does not fit %d elements", key, shape, len(dst)))
+	}
+	if err := c.Tensor(key).view.read(c.r, dst); err != nil {
+		return c.fail(fmt.Errorf("parameter %q: %w", key, err))
+	}
+	return nil
+}
+
+func (c *Checkpoint) has(key string, shape nd.Shape) error {
 	t := c.Tensor(key)
 	switch {
 	case t == nil:
-		return nil, c.fail(fmt.Errorf("parameter %q is missing", key))
+		return c.fail(fmt.Errorf("parameter %q is missing", key))
 	case !t.Shape.Equal(shape):
-		return nil, c.fail(fmt.Errorf("parameter %q has shape %v, the network wants %v", key, t.Shape, shape))
+		return c.fail(fmt.Errorf("parameter %q has shape %v, the network wants %v", key, t.Shape, shape))
 	}
-	return c.Read(key)
+	return nil
 }
 
 // fail prefixes err with the file's name. A file that ends too early is damaged.

@@ -27,8 +27,9 @@ type lowering struct {
 	homes   []home
 	ops     []op
 	scratch int64
-	bufs    []*buf       // in the arena
-	fused   []*plan.Step // that an earlier step computes too
+	staging *onednn.Block // see stage
+	bufs    []*buf        // in the arena
+	fused   []*plan.Step  // that an earlier step computes too
 
 	regional map[plan.Value]bool // values of pooled regions
 
@@ -83,7 +84,9 @@ func (d *Device) lower(g *nn.Graph, pl *plan.Plan, params device.Params, from ma
 		if err != nil {
 			p.release()
 		}
-		if l.packedBytes >= largeWeights {
+		if l.staging != nil {
+			l.staging.Free()
+		} else if l.packedBytes >= largeWeights {
 			debug.FreeOSMemory() // what params made for us is garbage now
 		}
 	}()

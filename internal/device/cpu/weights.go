@@ -70,7 +70,32 @@ func (l *lowering) sourceOf(a plan.Affine) ([]float32, error) {
 		l.d.makeRoom()
 	}
 	l.packedBytes += size
-	return a.Weights(l.params)
+	into, ok := l.given.(device.ParamsInto)
+	if !ok {
+		return a.Weights(l.params)
+	}
+	w, err := l.stage(a.Shape.Len())
+	if err != nil {
+		return nil, err
+	}
+	return w, a.WeightsInto(w, into)
+}
+
+// stage returns memory for one source at a time, as large as the largest of
+// the plan: made once, on huge pages, where a new slice for each array of the
+// default model would fault in 25,000 small ones.
+func (l *lowering) stage(n int) ([]float32, error) {
+	if l.staging == nil {
+		largest := n
+		for i := range l.plan.Steps {
+			largest = max(largest, l.plan.Steps[i].Affine.Shape.Len())
+		}
+		var err error
+		if l.staging, err = onednn.Alloc(4 * int64(largest)); err != nil {
+			return nil, err
+		}
+	}
+	return l.staging.Floats()[:n], nil
 }
 
 // weightsOf returns a's weights as conv wants them.

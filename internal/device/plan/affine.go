@@ -93,18 +93,31 @@ func (a Affine) Weights(params device.Params) ([]float32, error) {
 	if err != nil || a.Norm == nil {
 		return w, err
 	}
+	scaled := make([]float32, len(w))
+	return scaled, a.scale(scaled, w, params)
+}
+
+// WeightsInto is Weights into dst, which has the shape's number of elements.
+func (a Affine) WeightsInto(dst []float32, params device.ParamsInto) error {
+	if err := params.ParamInto(dst, a.Weight, a.Shape); err != nil || a.Norm == nil {
+		return err
+	}
+	return a.scale(dst, dst, params)
+}
+
+// scale writes the weight w times the norm's scale to dst, which may be w.
+func (a Affine) scale(dst, w []float32, params device.Params) error {
 	n, err := a.Norm.load(params)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	scaled := make([]float32, len(w))
 	row := len(w) / a.Shape[0]
 	for o, s := range n.scale {
 		for i := o * row; i < (o+1)*row; i++ {
-			scaled[i] = float32(float64(w[i]) * s)
+			dst[i] = float32(float64(w[i]) * s)
 		}
 	}
-	return scaled, nil
+	return nil
 }
 
 // param gets an array and holds its length against its shape: Params may be
