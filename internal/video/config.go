@@ -116,3 +116,12 @@ func (c Config) OutputRate(s Info) float64 {
 	}
 	return rate
 }
+
+// Length is how much time of a source will be processed; 0: unknown.
+func (c Config) Length(s Info) time.Duration {
+	end := time.Duration(float64(s.Frames) / s.FPS * float64(time.Second))
+	if c.End > 0 && (end == 0 || c.End < end) {
+		end = c.End
+	}
+	return max(0, end-c.Start)
+}

@@ -29,6 +29,9 @@ type FileOptions struct {
 	Sound string
 	// Helper is the helper program; empty: [FindHelper].
 	Helper string
+	// Abandon, when it is closed, ends the helper at once: nobody wants the file
+	// any more. nil: what was written is finished in any case.
+	Abandon <-chan struct{}
 	// Log is told what became of the sound.
 	Log *slog.Logger
 }
@@ -99,6 +102,7 @@ func NewFile(name string, o FileOptions) (Sink, error) {
 		}
 		return nil, err
 	}
+	s.abandon = o.Abandon
 	return &file{s: s, name: name, o: o}, nil
 }
 

@@ -23,8 +23,9 @@ func (p *Pipeline) follow(ctx context.Context, in <-chan *item, out chan<- *item
 		detections []det.Detection
 	}
 	group, ctx := errgroup.WithContext(ctx)
+	begin := func(stage func() error) { group.Go(func() error { return guarded(stage) }) }
 	work, seen := make(chan *Frame, 1), make(chan sighting, 1)
-	group.Go(func() error {
+	begin(func() error {
 		for f := range work {
 			found, err := p.look(ctx, []image.Image{p.region(f.Image)})
 			if err != nil {
@@ -34,7 +35,7 @@ func (p *Pipeline) follow(ctx context.Context, in <-chan *item, out chan<- *item
 		}
 		return nil
 	})
-	group.Go(func() error {
+	begin(func() error {
 		defer close(work)
 		var tracker *track.Classes
 		var course course

@@ -23,6 +23,7 @@ type helperSink struct {
 	name    string
 	answers chan answer // from the helper; one at most after the opening
 	ended   *answer     // what came on answers
+	abandon <-chan struct{}
 }
 
 type answer struct {
@@ -61,7 +62,10 @@ func newHelperSink(name string, order wire.Open, program string) (*helperSink, e
 	return s, nil
 }
 
-var errNoAnswer = errors.New("no answer in time")
+var (
+	errNoAnswer  = errors.New("no answer in time")
+	errAbandoned = errors.New("nobody wants it any more; the helper process was ended")
+)
 
 func (s *helperSink) fault(err error) error { return fmt.Errorf("video: %s: %w", s.name, err) }
 
@@ -117,7 +121,13 @@ func (s *helperSink) finish() (wire.End, error) {
 		stop := s.p.guard(closeTimeout, fmt.Errorf("%w (%v) to the end of the file; the helper process was ended", errNoAnswer, closeTimeout))
 		defer stop()
 		s.p.writer.Text(wire.KindEnd, wire.End{}) // a failure shows in the answer
-		a := <-s.answers
+		var a answer
+		select {
+		case a = <-s.answers:
+		case <-s.abandon:
+			s.p.kill(errAbandoned)
+			a = <-s.answers
+		}
 		s.ended = &a
 		if a.err != nil {
 			return a.end, s.fault(a.err)

@@ -166,7 +166,7 @@ func (s *helperSource) complete() error {
 		return io.EOF
 	}
 	err := fmt.Errorf("it ends after %.0f of %.0f frames: %w", count, s.counted, ErrCut)
-	if said := s.p.stderr.String(); said != "" {
+	if said := s.p.lastWords(); said != "" {
 		err = fmt.Errorf("%w; OpenCV printed: %s", err, said)
 	}
 	return err

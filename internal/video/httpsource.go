@@ -38,6 +38,9 @@ func openHTTP(ctx context.Context, u *url.URL, o Options) (Source, error) {
 		})
 	}
 	answer.Body.Close()
+	if o.Dial != nil {
+		return nil, fmt.Errorf("video: %s: it is %q, not a stream of JPEG pictures", u.Redacted(), kind)
+	}
 	order := wire.Open{Mode: wire.Read, Name: u.String(), Start: o.Start}
 	info := Info{Name: u.Redacted()}
 	if answer.ContentLength > 0 {
@@ -59,9 +62,13 @@ func get(ctx context.Context, u *url.URL, o Options) (*http.Response, error) {
 	if err != nil {
 		return nil, fmt.Errorf("video: %s: %w", u.Redacted(), err)
 	}
+	dial, proxy := o.Dial, (func(*http.Request) (*url.URL, error))(nil)
+	if dial == nil {
+		dial, proxy = (&net.Dialer{Timeout: o.OpenTimeout}).DialContext, http.ProxyFromEnvironment
+	}
 	client := &http.Client{Transport: &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: o.OpenTimeout}).DialContext,
+		Proxy:                 proxy,
+		DialContext:           dial,
 		TLSHandshakeTimeout:   o.OpenTimeout,
 		ResponseHeaderTimeout: o.OpenTimeout,
 		DisableKeepAlives:     true, // a stream is one connection, closed with it

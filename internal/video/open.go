@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -34,6 +35,9 @@ type Options struct {
 	Stdin io.Reader
 	// Helper is the helper program; empty: [FindHelper].
 	Helper string
+	// Dial makes the connections of http(s) sources; nil: any. With it only
+	// MJPEG is followed, for the helper would connect on its own.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Limits bound the pictures that are decoded in this process.
 	Limits transform.Limits
 }

@@ -75,9 +75,10 @@ const inFlight = 2
 // closed in any case, so that what they wrote can be used. It returns ctx's
 // cause, or what failed.
 func (p *Pipeline) Run(ctx context.Context) error {
-	begin := time.Now()
-	p.count.begun.Store(begin.UnixNano())
+	started := time.Now()
+	p.count.begun.Store(started.UnixNano())
 	group, ctx2 := errgroup.WithContext(ctx)
+	begin := func(stage func() error) { group.Go(func() error { return guarded(stage) }) }
 	sourceCtx, stop := context.WithCancel(ctx2)
 	p.stop = stop
 
@@ -95,26 +96,26 @@ func (p *Pipeline) Run(ctx context.Context) error {
 		}
 	}
 
-	group.Go(func() error { defer close(decoded); return p.decode(sourceCtx, ctx2, decoded) })
-	group.Go(func() error { defer close(selected); return p.choose(ctx2, decoded, selected) })
+	begin(func() error { defer close(decoded); return p.decode(sourceCtx, ctx2, decoded) })
+	begin(func() error { defer close(selected); return p.choose(ctx2, decoded, selected) })
 	switch {
 	case p.newest && p.cfg.between():
-		group.Go(func() error { defer close(tracked); return p.follow(ctx2, selected, tracked, tokens) })
+		begin(func() error { defer close(tracked); return p.follow(ctx2, selected, tracked, tokens) })
 	default:
 		if p.newest {
-			group.Go(func() error { defer close(batches); return p.takeNewest(ctx2, selected, batches, tokens) })
+			begin(func() error { defer close(batches); return p.takeNewest(ctx2, selected, batches, tokens) })
 		} else {
-			group.Go(func() error { defer close(batches); return p.batch(ctx2, selected, batches) })
+			begin(func() error { defer close(batches); return p.batch(ctx2, selected, batches) })
 		}
-		group.Go(func() error { defer close(detected); return p.detect(ctx2, batches, detected) })
-		group.Go(func() error { defer close(tracked); return p.track(ctx2, detected, tracked) })
+		begin(func() error { defer close(detected); return p.detect(ctx2, batches, detected) })
+		begin(func() error { defer close(tracked); return p.track(ctx2, detected, tracked) })
 	}
-	group.Go(func() error { defer close(drawn); return p.draw(ctx2, tracked, drawn) })
-	group.Go(func() error { return p.encode(ctx2, drawn, tokens) })
+	begin(func() error { defer close(drawn); return p.draw(ctx2, tracked, drawn) })
+	begin(func() error { return p.encode(ctx2, drawn, tokens) })
 
 	err := group.Wait()
 	stop()
-	p.elapsed.Store(int64(time.Since(begin)))
+	p.elapsed.Store(int64(time.Since(started)))
 	closed := p.close()
 	switch {
 	case ctx.Err() != nil:

@@ -124,6 +124,13 @@ func (d *stub) Detect(ctx context.Context, images []image.Image) ([][]det.Detect
 	return out, nil
 }
 
+// bug is a detector that panics.
+type bug struct{}
+
+func (bug) Detect(context.Context, []image.Image) ([][]det.Detection, error) {
+	panic("a detector's bug")
+}
+
 func moving(frame int) box.Box {
 	x := float32(2 * frame)
 	return box.Box{X0: x, Y0: 5, X1: x + 100, Y1: 25}
@@ -134,6 +141,7 @@ type recorder struct {
 	cost   time.Duration
 	draws  bool
 	failAt int
+	panics bool // there, instead of failing
 	stopAt int
 
 	index    []int
@@ -157,6 +165,9 @@ func (r *recorder) Write(_ context.Context, x *Result) error {
 	}
 	switch len(r.index) {
 	case r.failAt:
+		if r.panics {
+			panic("a sink's bug")
+		}
 		return errors.New("the disk is full")
 	case r.stopAt:
 		return ErrStop
@@ -355,6 +366,30 @@ func TestFaults(t *testing.T) {
 	t.Run("sink", func(t *testing.T) {
 		_, err := run(t, newSynthetic(0), &stub{}, &recorder{failAt: 5}, nil)
 		if err == nil || !strings.Contains(err.Error(), "disk is full") {
+			t.Error(err)
+		}
+	})
+	t.Run("bugs", func(t *testing.T) {
+		buggy := newSynthetic(20)
+		buggy.times = []time.Duration{0, 1} // the third has none
+		for _, c := range []struct {
+			source   *synthetic
+			detector Detector
+			sink     *recorder
+		}{
+			{buggy, &stub{}, &recorder{}},
+			{newSynthetic(0), bug{}, &recorder{}},
+			{newSynthetic(0), &stub{}, &recorder{failAt: 5, panics: true}},
+		} {
+			_, err := run(t, c.source, c.detector, c.sink, nil)
+			if panicked := (*PanicError)(nil); !errors.As(err, &panicked) || len(panicked.Stack) == 0 {
+				t.Error(err)
+			}
+		}
+		live := newSynthetic(0)
+		live.info.Live = true
+		_, err := run(t, live, bug{}, &recorder{}, func(c *Config) { c.Track = new(track.DefaultConfig()) })
+		if panicked := (*PanicError)(nil); !errors.As(err, &panicked) {
 			t.Error(err)
 		}
 	})

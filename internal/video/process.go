@@ -140,18 +140,24 @@ func (p *process) next() (wire.Header, error) {
 
 // reported is the error that the helper itself found, with what OpenCV printed.
 func (p *process) reported(f wire.Failure) error {
-	select { // so that its last words are there
-	case <-p.dead:
-	case <-time.After(time.Second):
-	}
 	err := errors.New(f.Message)
-	if said := p.stderr.String(); said != "" {
+	if said := p.lastWords(); said != "" {
 		err = fmt.Errorf("%w; OpenCV printed: %s", err, said)
 	}
 	if f.Codecs != nil {
 		return &HintError{err, "codecs that are there: " + strings.Join(f.Codecs, ", ")}
 	}
 	return err
+}
+
+// lastWords is what a process that has sent its last message printed. It is
+// waited for: messages and prints come by different pipes, in any order.
+func (p *process) lastWords() string {
+	select {
+	case <-p.dead:
+	case <-time.After(time.Second):
+	}
+	return p.stderr.String()
 }
 
 // failure explains why talking to the process failed: it was killed here, or

@@ -72,7 +72,8 @@ func (p *pump) Next(ctx context.Context) (*Frame, error) {
 
 func (p *pump) run() {
 	for {
-		f, err := p.read()
+		var f *Frame
+		err := guarded(func() (err error) { f, err = p.read(); return err })
 		select {
 		case p.frames <- pumped{f, err}:
 		case <-p.quit:

@@ -38,6 +38,16 @@ func (s StageStats) FPS() float64 {
 	return float64(s.Frames) / s.Busy.Seconds()
 }
 
+// Left is how long the run will go on at the pace so far, if it began at start
+// and will process total of the source; false before the first frame.
+func (s Stats) Left(start, total time.Duration) (time.Duration, bool) {
+	done := s.Position - start
+	if done <= 0 {
+		return 0, false
+	}
+	return max(0, time.Duration(float64(s.Elapsed)/float64(done)*float64(total-done))), true
+}
+
 // Stages of the pipeline in their order.
 const (
 	stageDecode = iota
