@@ -22,6 +22,8 @@ var rules = []struct {
 	{"gocv.io/x/gocv", []string{"resdet/cmd/resdet-video"}, "OpenCV lives in the helper process"},
 	{"resdet/internal/zoo", []string{"resdet"}, "the linker leaves the default model out of programs that do not open it"},
 	{"resdet/internal/onednn", []string{"resdet/internal/device/cpu"}, "oneDNN is one device among others"},
+	{"resdet/internal/fetch", []string{"resdet/cmd/..."}, "only a command goes to the network for weights"},
+	{"resdet/internal/onnx", []string{"resdet"}, "a detector is exported whole"},
 	{"resdet/internal/fixture", []string{"resdet/internal/device/devicetest"}, "reference data is for tests"},
 	{"resdet", []string{"resdet/cmd/..."}, "web, eval and coco declare the interfaces they need"},
 	{"github.com/spf13/cobra", []string{"resdet/cmd/..."}, "flags are the command's"},

@@ -27,6 +27,9 @@ type Config struct {
 	Backbone  backbone.Config `json:"backbone"`
 	RPN       rpn.Config      `json:"rpn"`
 	ROI       roihead.Config  `json:"roi"`
+	// Quantization says how the layers of a quantised model compute in int8; nil
+	// for a model that is not.
+	Quantization *Quantization `json:"quantization,omitempty"`
 	// Provenance says where the weights come from and what they score.
 	Provenance Provenance `json:"provenance,omitzero"`
 }
@@ -49,6 +52,11 @@ type Provenance struct {
 	Data    string `json:"data,omitempty"`    // what it was trained on
 	// Scores are results as reported, by name: "voc07 mAP (minival)".
 	Scores map[string]float64 `json:"scores,omitempty"`
+	// Recipe is how it was trained, in the form that `resdet train --config`
+	// reads; nil if it was not trained here.
+	Recipe json.RawMessage `json:"recipe,omitempty"`
+	// Notes are what else somebody should know: that a run changed machines.
+	Notes []string `json:"notes,omitempty"`
 }
 
 // Archs lists the names that [NewConfig] knows.
@@ -113,6 +121,18 @@ func ParseConfig(data []byte) (Config, error) {
 	return c, c.Validate()
 }
 
+// Merge changes the members of the configuration that a JSON object names,
+// down to the innermost; an unknown name is an error. The result is not
+// validated.
+func (c *Config) Merge(data []byte) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(c); err != nil {
+		return fmt.Errorf("resdet: configuration: %w", err)
+	}
+	return nil
+}
+
 // maxClasses bounds what a configuration can ask for; LVIS, the largest
 // common data set, has 1,203.
 const maxClasses = 20_000
@@ -130,7 +150,7 @@ func (c Config) Validate() error {
 		}
 		seen[class.Name] = true
 	}
-	errs = append(errs, c.Transform.Validate())
+	errs = append(errs, c.Transform.Validate(), c.Quantization.validate())
 	if err := c.Backbone.Validate(); err != nil {
 		return errors.Join(append(errs, err)...) // the rest depends on it
 	}
@@ -142,7 +162,7 @@ func (c Config) Validate() error {
 // stay on the device.
 func (c Config) stage1(images, height, width int) (*nn.Graph, error) {
 	return nn.Build(func(b *nn.Builder) {
-		levels := c.Backbone.Build(b, b.Input("pixels", images, 3, height, width))
+		levels := c.Backbone.Build(b, b.Input(pixelsName, images, 3, height, width))
 		logits, deltas := c.RPN.Head(b, levels)
 		for i := range levels {
 			b.Output(fmt.Sprintf("rpn_logits_%d", i), logits[i])
@@ -167,15 +187,26 @@ func (c Config) stage2(features [][]int, regions int) (*nn.Graph, error) {
 	})
 }
 
+const pixelsName = "pixels"
+
 func featureName(level int) string { return fmt.Sprintf("feat_%d", level) }
 
 // Params lists every parameter of the network, in order of first use:
 // torchvision's detector names and shapes.
 func (c Config) Params() ([]ParamSpec, error) {
-	const side = 64 // the parameters do not depend on it
-	one, err := c.stage1(1, side, side)
+	one, two, err := c.smallest()
 	if err != nil {
 		return nil, err
+	}
+	return append(one.Params(), two.Params()...), nil
+}
+
+// smallest builds both stages for a small image: their layers and parameters do
+// not depend on its size.
+func (c Config) smallest() (one, two *nn.Graph, err error) {
+	const side = 64
+	if one, err = c.stage1(1, side, side); err != nil {
+		return nil, nil, err
 	}
 	var features [][]int
 	for _, o := range one.Outputs {
@@ -183,11 +214,8 @@ func (c Config) Params() ([]ParamSpec, error) {
 			features = append(features, one.Nodes[o.Value].Shape)
 		}
 	}
-	two, err := c.stage2(features, 1)
-	if err != nil {
-		return nil, err
-	}
-	return append(one.Params(), two.Params()...), nil
+	two, err = c.stage2(features, 1)
+	return one, two, err
 }
 
 // ParamSpec is a parameter's key and shape.

@@ -1,8 +1,6 @@
 package resdet
 
 import (
-	"strings"
-
 	"resdet/internal/weights"
 	"resdet/internal/zoo"
 )
@@ -12,9 +10,13 @@ import (
 // configuration's Provenance says where it comes from and what it scores.
 // Programs that do not call it do not carry its 50 MB.
 func OpenDefault(opt Options) (*Detector, error) {
-	c, err := weights.OpenReader("the default model", strings.NewReader(zoo.Default), int64(len(zoo.Default)))
+	c, err := weights.OpenString("the default model", zoo.Default)
 	if err != nil {
 		return nil, err
 	}
 	return open(c, opt)
 }
+
+// DefaultFile returns the file of the built-in model, a safetensors file like
+// those that [Open] reads: to start training from it, or to store it.
+func DefaultFile() string { return zoo.Default }

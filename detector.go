@@ -7,19 +7,17 @@ import (
 	"image"
 	"io"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
 	"resdet/internal/box"
 	"resdet/internal/det"
 	"resdet/internal/device"
-	"resdet/internal/device/cpu"
-	"resdet/internal/device/ref"
 	"resdet/internal/nd"
-	"resdet/internal/transform"
+	"resdet/internal/nn"
 	"resdet/internal/weights"
 	"resdet/roihead"
-	"resdet/rpn"
 )
 
 // Names of other packages' types that stand in this one's signatures.
@@ -48,9 +46,22 @@ type (
 type Options struct {
 	// Threads is how many threads the network runs on; 0: GOMAXPROCS.
 	Threads int
+	// Workers is how many calls run at a time, each on an equal share of the
+	// threads and at least one, with the packed weights in common; 0: one. A
+	// machine of many cores finds more per second with several workers, and each
+	// call takes longer.
+	Workers int
+	// Choices are those of trials on this machine, see [ReadChoices]; none: layers
+	// are computed as a rule says.
+	Choices Choices
 	// Device is "cpu" (oneDNN), "ref" (plain Go, slow and exact) or "" for the
 	// first of them that this build has.
 	Device string
+	// Precision is what the network multiplies in; "" is [F32]. All but the
+	// first layer and those that give logits and deltas are computed in it.
+	Precision Precision
+	// Quantization, if not nil, is used for [Int8] instead of the model's.
+	Quantization *Quantization
 	// ShortSide, if not 0, is used instead of the model's: images are scaled to
 	// it (and to a long side in proportion) before the network, so that half of
 	// it takes a quarter of the time and misses what is small.
@@ -58,24 +69,21 @@ type Options struct {
 }
 
 // Detector is a model ready to run. Its methods may be called from any
-// goroutine; calls on one Detector take turns, each using all its threads.
+// goroutine; [Options.Workers] calls run at a time, the others wait.
 type Detector struct {
-	cfg    Config
-	params Params
-	file   io.Closer // of params; may be nil
-	dev    device.Device
+	cfg     Config
+	params  Params
+	file    io.Closer     // of params; may be nil
+	workers []*worker     // all of them
+	free    chan struct{} // one for each that is idle; closed with the detector
+	closing sync.Once
+	asking  sync.Mutex // held while params is asked
+	// precision is never Auto.
+	precision Precision
 
-	mu       sync.Mutex // guards all below
-	closed   bool
-	programs programs
-	proposer *rpn.Proposer
-	detector *roihead.Detector
-	scratch  *transform.Scratch
-	profile  Profile
-
-	views     []View
-	levels    []rpn.Level
-	proposals []Proposal
+	mu      sync.Mutex // guards all below
+	idle    []*worker  // the last one that worked is taken first: it knows the shapes
+	profile Profile
 }
 
 // Open reads a model file and prepares it. The error names the file; where its
@@ -136,17 +144,29 @@ func New(cfg Config, params Params, opt Options) (*Detector, error) {
 			return nil, err
 		}
 	}
-	dev, err := openDevice(opt)
-	if err != nil {
+	if opt.Quantization != nil {
+		cfg.Quantization = opt.Quantization
+		if err := cfg.Quantization.validate(); err != nil {
+			return nil, err
+		}
+	}
+	d := &Detector{cfg: cfg, params: params}
+	var err error
+	if d.workers, err = d.newWorkers(opt); err != nil {
 		return nil, err
 	}
-	return &Detector{
-		cfg: cfg, params: params, dev: dev,
-		programs: programs{cfg: cfg, dev: dev, params: params},
-		proposer: rpn.NewProposer(cfg.RPN),
-		detector: roihead.NewDetector(cfg.ROI, len(cfg.Classes)),
-		scratch:  transform.NewScratch(opt.threads()),
-	}, nil
+	var layers nn.Numerics
+	if d.precision, layers, err = cfg.numerics(d.workers[0].dev, opt.Precision); err != nil {
+		return nil, errors.Join(err, closeWorkers(d.workers))
+	}
+	for _, w := range d.workers {
+		w.programs.layers = layers
+	}
+	d.idle, d.free = slices.Clone(d.workers), make(chan struct{}, len(d.workers))
+	for range d.workers {
+		d.free <- struct{}{}
+	}
+	return d, nil
 }
 
 func (o Options) threads() int {
@@ -156,36 +176,46 @@ func (o Options) threads() int {
 	return runtime.GOMAXPROCS(0)
 }
 
-func openDevice(opt Options) (device.Device, error) {
-	switch opt.Device {
-	case "cpu":
-		return cpu.Open(cpu.Options{Threads: opt.threads()})
-	case "ref":
-		return ref.Open(opt.threads()), nil
-	case "":
-		dev, err := cpu.Open(cpu.Options{Threads: opt.threads()})
-		if errors.Is(err, device.ErrUnsupported) {
-			return ref.Open(opt.threads()), nil
+// Close waits for calls under way and releases the model's memory. It is
+// idempotent.
+func (d *Detector) Close() (err error) {
+	d.closing.Do(func() {
+		for range d.workers {
+			<-d.free
 		}
-		return dev, err
-	}
-	return nil, fmt.Errorf("resdet: device %q is neither cpu nor ref", opt.Device)
+		close(d.free)
+		err = closeWorkers(d.workers)
+		if d.file != nil {
+			err = errors.Join(err, d.file.Close())
+		}
+	})
+	return err
 }
 
-// Close releases the model's memory. It is idempotent.
-func (d *Detector) Close() error {
+// take returns an idle worker, waiting for one if need be.
+func (d *Detector) take(ctx context.Context) (*worker, error) {
+	select {
+	case _, open := <-d.free:
+		if !open {
+			return nil, ErrClosed
+		}
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed {
-		return nil
-	}
-	d.closed = true
-	d.programs.close()
-	err := d.dev.Close()
-	if d.file != nil {
-		err = errors.Join(err, d.file.Close())
-	}
-	return err
+	last := len(d.idle) - 1
+	w := d.idle[last]
+	d.idle = d.idle[:last]
+	return w, nil
+}
+
+// give makes a worker idle.
+func (d *Detector) give(w *worker) {
+	d.mu.Lock()
+	d.idle = append(d.idle, w)
+	d.mu.Unlock()
+	d.free <- struct{}{}
 }
 
 // Config returns the model's configuration. The caller must not change what
@@ -193,7 +223,17 @@ func (d *Detector) Close() error {
 func (d *Detector) Config() Config { return d.cfg }
 
 // Device says what the network runs on, for reports.
-func (d *Detector) Device() string { return d.dev.Name() }
+func (d *Detector) Device() string {
+	name := d.workers[0].dev.Name()
+	if len(d.workers) > 1 {
+		return fmt.Sprintf("%d × %s", len(d.workers), name)
+	}
+	return name
+}
+
+// Precision says what the network multiplies in, for reports: [F32], [BF16] or
+// [Int8]; see [Options].
+func (d *Detector) Precision() Precision { return d.precision }
 
 // Settings returns the model's own thresholds, to be changed for
 // [Detector.DetectBatch].
@@ -225,88 +265,49 @@ var ErrClosed = errors.New("resdet: the detector is closed")
 // its own and padded to the largest, as in torchvision, so images of one shape
 // belong together.
 func (d *Detector) DetectBatch(ctx context.Context, images []image.Image, s Settings) ([]Result, error) {
-	if len(images) == 0 {
-		return nil, nil
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed {
-		return nil, ErrClosed
-	}
-	start := time.Now()
-	d.views = d.views[:0]
-	for i, img := range images {
-		size := img.Bounds().Size()
-		if size.X < 1 || size.Y < 1 {
-			return nil, fmt.Errorf("resdet: image %d has no pixels (%dx%d)", i, size.X, size.Y)
-		}
-		view, _ := d.cfg.Transform.Plan(size.X, size.Y)
-		d.views = append(d.views, view)
-	}
-	one, err := d.programs.stage1(d.cfg.Transform.BatchShape(d.views...))
-	if err != nil {
-		return nil, err
-	}
-	compiled := time.Now()
-	height, width := one.shape[2], one.shape[3]
-	pixels := one.program.Input(0).Data()
-	for i, img := range images {
-		n := 3 * height * width
-		if err := d.cfg.Transform.Write(pixels[i*n:][:n], height, width, img, d.views[i], d.scratch); err != nil {
-			return nil, fmt.Errorf("resdet: image %d: %w", i, err)
-		}
-	}
-	transformed := time.Now()
-	if err := one.program.Run(ctx, nil); err != nil {
-		return nil, err
-	}
-	ran1 := time.Now()
-	d.levels = one.levels(d.levels[:0])
-	d.proposals = d.proposer.Propose(d.proposals[:0], d.levels, d.views)
-	proposed := time.Now()
-
-	two, err := one.stage2(len(d.proposals))
-	if err != nil {
-		return nil, err
-	}
-	compiled2 := time.Now()
-	rpn.Rois(two.program.Input(two.rois).Data(), d.proposals)
-	if err := two.program.Run(ctx, one.kept); err != nil {
-		return nil, err
-	}
-	ran2 := time.Now()
-	results := d.results(two, s)
-	end := time.Now()
-
-	d.profile = Profile{
-		Compile: compiled.Sub(start) + compiled2.Sub(proposed), Transform: transformed.Sub(compiled), Stage1: ran1.Sub(transformed),
-		Proposals: proposed.Sub(ran1), Stage2: ran2.Sub(compiled2), Post: end.Sub(ran2), Total: end.Sub(start),
-		Regions: len(d.proposals), Input: one.shape, one: one.program, two: two.program,
-	}
-	return results, nil
+	results, _, err := d.DetectProfiled(ctx, images, s)
+	return results, err
 }
 
-// results reads the head's outputs and returns to original pixels.
-func (d *Detector) results(two *stage2, s Settings) []Result {
-	logits, deltas := two.program.Output(0).Data(), two.program.Output(1).Data()
-	rows := 1 + len(d.cfg.Classes)
-	results := make([]Result, len(d.views))
-	first := 0
-	for i, view := range d.views {
-		end := first
-		for end < len(d.proposals) && d.proposals[end].Image == i {
-			end++
-		}
-		mine := d.proposals[first:end]
-		dets := d.detector.Detect(nil, view, mine, logits[first*rows:end*rows], deltas[4*first*rows:4*end*rows], s)
-		props := make([]Proposal, len(mine))
-		for j, p := range mine {
-			props[j] = Proposal{Box: view.Undo(p.Box), Score: p.Score}
-		}
-		results[i] = Result{View: view, Detections: d.cfg.Transform.Undo(view, dets), Proposals: props}
-		first = end
+// DetectProfiled is [Detector.DetectBatch] that also says where its time went.
+func (d *Detector) DetectProfiled(ctx context.Context, images []image.Image, s Settings) ([]Result, Profile, error) {
+	if len(images) == 0 {
+		return nil, Profile{}, nil
 	}
-	return results
+	w, err := d.take(ctx)
+	if err != nil {
+		return nil, Profile{}, err
+	}
+	defer d.give(w)
+	results, p, err := w.detect(ctx, images, s)
+	if err == nil {
+		d.mu.Lock()
+		d.profile = p
+		d.mu.Unlock()
+	}
+	return results, p, err
+}
+
+// Prepare detects the objects of a batch once on every worker, so that no later
+// call with images of these shapes waits for a compile.
+func (d *Detector) Prepare(ctx context.Context, images []image.Image) error {
+	var taken []*worker
+	defer func() {
+		for _, w := range taken {
+			d.give(w)
+		}
+	}()
+	for range d.workers {
+		w, err := d.take(ctx)
+		if err != nil {
+			return err
+		}
+		taken = append(taken, w)
+		if _, _, err := w.detect(ctx, images, d.Settings()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Profile says where the time of a DetectBatch call went.
@@ -333,7 +334,8 @@ func (p Profile) Steps() (stage1, stage2 []Step) {
 }
 
 // Profile returns where the time of the last successful call went. Its Steps
-// are good until the next call.
+// are good until the next call. With several workers, or several goroutines,
+// [Detector.DetectProfiled] tells which call's it is.
 func (d *Detector) Profile() Profile {
 	d.mu.Lock()
 	defer d.mu.Unlock()

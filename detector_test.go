@@ -63,7 +63,8 @@ func road(t testing.TB) image.Image {
 }
 
 // The default model finds what torchvision finds on the photo of the demo
-// (scripts/goldens/road.py). JPEG decoders differ by a level here and there.
+// (scripts/torchvision-detector.py on the exported model). JPEG decoders differ
+// by a level here and there.
 func TestDefaultModel(t *testing.T) {
 	var want []struct {
 		ClassID int        `json:"class_id"`
@@ -126,15 +127,18 @@ func TestBatch(t *testing.T) {
 			t.Fatalf("nothing found in image %d: the test shows nothing", i)
 		}
 		// Another batch size may sum in another order.
-		if !slices.EqualFunc(alone, together[i].Detections, func(a, b Detection) bool {
-			return a.Class == b.Class && boxDistance(a.Box, b.Box) < 1e-2 && max(a.Score-b.Score, b.Score-a.Score) < 1e-4
-		}) {
+		if !slices.EqualFunc(alone, together[i].Detections, alike) {
 			t.Errorf("image %d: alone %v, in the batch %v", i, alone, together[i].Detections)
 		}
 		if n := len(together[i].Proposals); n == 0 || n > d.cfg.RPN.PostNMS {
 			t.Errorf("image %d has %d proposals", i, n)
 		}
 	}
+}
+
+// alike allows for sums in another order.
+func alike(a, b Detection) bool {
+	return a.Class == b.Class && boxDistance(a.Box, b.Box) < 1e-2 && max(a.Score-b.Score, b.Score-a.Score) < 1e-4
 }
 
 func TestSettings(t *testing.T) {
@@ -223,7 +227,7 @@ func TestManyShapes(t *testing.T) {
 		if _, err := d.Detect(context.Background(), picture(32*(i+1), 32, "b")); err != nil {
 			t.Fatal(err)
 		}
-		if n := len(d.programs.cache); n > maxShapes {
+		if n := len(d.workers[0].programs.cache); n > maxShapes {
 			t.Fatalf("%d shapes are kept", n)
 		}
 	}
@@ -258,4 +262,64 @@ func TestUnknownDevice(t *testing.T) {
 	if _, err := New(cfg, formula.Params{}, Options{Device: "tpu"}); err == nil || !strings.Contains(err.Error(), `"tpu"`) {
 		t.Errorf("error %v of an unknown device", err)
 	}
+}
+
+// Several workers give what one gives, at the same time.
+func TestWorkers(t *testing.T) {
+	one, three := small(t, Options{Threads: 3}), small(t, Options{Threads: 3, Workers: 3})
+	images := []image.Image{picture(96, 64, "a"), picture(64, 96, "b"), picture(128, 64, "c")}
+	want := make([][]Detection, len(images))
+	for i, img := range images {
+		var err error
+		if want[i], err = one.Detect(context.Background(), img); err != nil {
+			t.Fatal(err)
+		}
+		if err := three.Prepare(context.Background(), []image.Image{img}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var wait sync.WaitGroup
+	for g := range 6 {
+		wait.Go(func() {
+			for i := range 6 {
+				at := (g + i) % len(images)
+				res, p, err := three.DetectProfiled(context.Background(), []image.Image{images[at]}, three.Settings())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				// Another number of threads may sum in another order.
+				if !slices.EqualFunc(res[0].Detections, want[at], alike) {
+					t.Errorf("image %d: %v; want %v", at, res[0].Detections, want[at])
+				}
+				if p.Compile > p.Total/2 {
+					t.Errorf("image %d was not prepared: %v of %v went into compiling", at, p.Compile, p.Total)
+				}
+			}
+		})
+	}
+	wait.Wait()
+	if n := len(three.idle); n != 3 {
+		t.Errorf("%d workers are idle after all is done", n)
+	}
+}
+
+// A call that waits for a worker gives up with its context.
+func TestWaitingForAWorker(t *testing.T) {
+	d := small(t, Options{})
+	w, err := d.take(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	failed := make(chan error)
+	go func() {
+		_, err := d.Detect(ctx, picture(96, 64, "a"))
+		failed <- err
+	}()
+	cancel()
+	if err := <-failed; !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	d.give(w)
 }

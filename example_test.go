@@ -38,8 +38,8 @@ func Example() {
 		}
 	}
 	// Output:
-	// car at (74, 282)
-	// car at (314, 6)
+	// car at (63, 327)
+	// car at (314, 0)
 }
 
 // A network of any architecture can be described and looked at without

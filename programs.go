@@ -2,9 +2,11 @@ package resdet
 
 import (
 	"slices"
+	"sync"
 
 	"resdet/internal/device"
 	"resdet/internal/nd"
+	"resdet/internal/nn"
 	"resdet/rpn"
 )
 
@@ -15,10 +17,12 @@ const maxShapes = 24
 // programs compiles a network for the shapes that come and keeps the
 // programs, the least recently used one leaving first.
 type programs struct {
-	cfg    Config
+	cfg    *Config
 	dev    device.Device
 	params Params
-	cache  []*stage1 // most recently used last
+	asking *sync.Mutex // shared by the users of params
+	layers nn.Numerics // that compute below float32
+	cache  []*stage1   // most recently used last
 }
 
 // stage1 is the first graph compiled for one input shape, and the second for
@@ -65,7 +69,7 @@ func (p *programs) compile(shape nd.Shape) (*stage1, error) {
 	if err != nil {
 		return nil, err
 	}
-	program, err := p.dev.Compile(graph, p.params, nil)
+	program, err := p.build(graph, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -83,6 +87,13 @@ func (p *programs) compile(shape nd.Shape) (*stage1, error) {
 		}
 	}
 	return s, nil
+}
+
+// build compiles a graph as the detector's precision has it.
+func (p *programs) build(g *nn.Graph, from map[string]device.Buffer) (device.Program, error) {
+	p.asking.Lock()
+	defer p.asking.Unlock()
+	return p.dev.Compile(g.With(p.layers), p.params, from)
 }
 
 // levels appends the RPN's outputs of the last run.
@@ -114,7 +125,7 @@ func (s *stage1) stage2(regions int) (*stage2, error) {
 	if err != nil {
 		return nil, err
 	}
-	program, err := s.owner.dev.Compile(graph, s.owner.params, s.kept)
+	program, err := s.owner.build(graph, s.kept)
 	if err != nil {
 		return nil, err
 	}

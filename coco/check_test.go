@@ -543,3 +543,32 @@ func TestFixRefuses(t *testing.T) {
 		}
 	}
 }
+
+// What a stranger's data.yaml names outside of its folder is not read, nor is
+// it told whether it is there.
+func TestYOLOWithin(t *testing.T) {
+	dir := tree(t, map[string]string{
+		"set/images/a.jpg": jpg(100, 80, 0), "set/labels/a.txt": "0 0.5 0.4 0.2 0.1\n", "set/list.txt": "images/a.jpg\n", "set/leak.txt": "../secret/images/b.jpg\n",
+		"secret/images/b.jpg": jpg(100, 80, 0), "secret/labels/b.txt": "0 0.5 0.4 0.2 0.1\n",
+	})
+	for _, c := range []struct{ yaml, want string }{
+		{"train: images", ""},
+		{"train: list.txt", ""},
+		{"path: " + dir + "\ntrain: images", ""}, // as if it were of another machine
+		{"path: ..\ntrain: images", ""},
+		{"train: ../images", ""}, // Roboflow's
+		{"train: ../secret/images", "outside of the data set's folder"},
+		{"train: " + dir + "/secret/images", "outside of the data set's folder"},
+		{"train: " + dir + "/nothing", "outside of the data set's folder"},
+		{"train: /etc/passwd", "outside of the data set's folder"},
+		{"train: [images, " + dir + "/set/../secret/images]", "outside of the data set's folder"},
+		{"train: leak.txt", "outside of the data set's folder"},
+	} {
+		put(t, filepath.Join(dir, "set", "data.yaml"), c.yaml+"\nnames: [dog]\n")
+		spec := Spec{Format: FormatYOLO, Path: filepath.Join(dir, "set", "data.yaml"), Within: filepath.Join(dir, "set")}
+		d, err := Load(context.Background(), spec)
+		if c.want == "" && (err != nil || len(d.Images) != 1 || d.Images[0].ID != "a") || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%q: %v, want %q", c.yaml, err, c.want)
+		}
+	}
+}

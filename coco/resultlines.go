@@ -19,6 +19,7 @@ type Line struct {
 	Width, Height int    // original pixels
 	Detections    []Result
 	MS            map[string]float64 // milliseconds per stage; nil leaves the key out
+	Error         string             // why there is nothing of the image; empty leaves the key out
 }
 
 // AppendLine appends l to b as one line of JSON:
@@ -59,6 +60,9 @@ func AppendLine(b []byte, l Line) ([]byte, error) {
 			return nil, fmt.Errorf("coco: image %s: ms: %w", l.Image, err)
 		}
 		b = append(append(b, `,"ms":`...), ms...)
+	}
+	if l.Error != "" {
+		b = appendString(append(b, `,"error":`...), l.Error)
 	}
 	return append(b, "}\n"...), nil
 }

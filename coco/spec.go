@@ -17,7 +17,7 @@ import (
 //
 //	coco:ANNOTATIONS.json[,images=DIR]
 //	voc:DIR[,split=NAME][,images=DIR][,annotations=DIR]
-//	yolo:DATA.yaml[,split=NAME]
+//	yolo:DATA.yaml[,split=NAME][,within=DIR]
 //
 // and after each ,every=N or ,not-every=N or ,first=N.
 type Spec struct {
@@ -26,6 +26,9 @@ type Spec struct {
 	Split       string // VOC: a file of ImageSets/Main; YOLO: train, val or test; empty: everything
 	Images      string // folder of the photos, where it is not the format's own
 	Annotations string // VOC: folder of the XML, where it is not the format's own
+	// Within is for a YOLO set of a stranger: what its data.yaml names outside of
+	// this folder is not read. The other formats cannot name such places.
+	Within string
 
 	// Of the images in byte order of file names: 0, N, 2N …; the others; the
 	// first N of what is left. 0 is off.
@@ -86,7 +89,7 @@ func ParseSpec(arg string) (Spec, error) {
 var options = map[Format][]string{
 	FormatCOCO: {"images"},
 	FormatVOC:  {"split", "images", "annotations"},
-	FormatYOLO: {"split"},
+	FormatYOLO: {"split", "within"},
 }
 
 func (s *Spec) set(key, value string) error {
@@ -119,6 +122,8 @@ func (s *Spec) set(key, value string) error {
 		s.Images = value
 	case "annotations":
 		s.Annotations = value
+	case "within":
+		s.Within = value
 	}
 	return nil
 }
@@ -127,7 +132,7 @@ func (s *Spec) set(key, value string) error {
 func (s Spec) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s:%s", s.Format, s.Path)
-	for _, o := range []struct{ key, value string }{{"split", s.Split}, {"images", s.Images}, {"annotations", s.Annotations}} {
+	for _, o := range []struct{ key, value string }{{"split", s.Split}, {"images", s.Images}, {"annotations", s.Annotations}, {"within", s.Within}} {
 		if o.value != "" {
 			fmt.Fprintf(&b, ",%s=%s", o.key, o.value)
 		}

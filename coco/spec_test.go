@@ -20,6 +20,7 @@ func TestParseSpec(t *testing.T) {
 		`voc:C:\data\set`:                {Format: FormatVOC, Path: `C:\data\set`},
 		"voc:a,b,split=c,d":              {Format: FormatVOC, Path: "a,b", Split: "c,d"},
 		"yolo:data.yaml,split=val":       {Format: FormatYOLO, Path: "data.yaml", Split: "val"},
+		"yolo:a/data.yaml,within=a":      {Format: FormatYOLO, Path: "a/data.yaml", Within: "a"},
 	} {
 		got, err := ParseSpec(arg)
 		if err != nil {

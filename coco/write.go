@@ -362,7 +362,7 @@ func writeYAML(file string, classes []Class, splits []string) error {
 		have[s] = "images/" + s
 	}
 	if exists(file) {
-		old, err := readYOLOData(file)
+		old, err := readYOLOData(file, "")
 		if err != nil {
 			return err
 		}

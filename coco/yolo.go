@@ -30,14 +30,15 @@ type yoloData struct {
 	root   string              // "path", made absolute or relative to the working folder
 	splits map[string][]string // train, val, test: folders or lists of images
 	names  []string
-	nc     int // −1 where it is not given
+	nc     int    // −1 where it is not given
+	within string // nothing outside of it is read; "" allows everything
 	faults []Fault
 }
 
 var yoloSplits = []string{"train", "val", "test"}
 
-// readYOLOData reads a data.yaml.
-func readYOLOData(file string) (*yoloData, error) {
+// readYOLOData reads a data.yaml; see [Spec] for within.
+func readYOLOData(file, within string) (*yoloData, error) {
 	b, err := readBounded(file, maxYAML)
 	if err != nil {
 		return nil, fmt.Errorf("coco: %w", err)
@@ -46,7 +47,9 @@ func readYOLOData(file string) (*yoloData, error) {
 	if err != nil {
 		return nil, err
 	}
+	y.within = within
 	base := filepath.Dir(file)
+	isDir := func(p string) bool { return y.inside(p) && isDir(p) }
 	switch {
 	case y.root == "":
 		y.root = base
@@ -195,6 +198,9 @@ func (y *yoloData) images(spec Spec) (paths []yoloPhoto, faults []Fault, err err
 // folder, or those in a text file.
 func (y *yoloData) list(entry string) ([]string, error) {
 	p := y.resolve(entry)
+	if !y.inside(p) {
+		return nil, fmt.Errorf("%s: %w", entry, errOutside)
+	}
 	st, err := os.Stat(p)
 	if err != nil {
 		return nil, fmt.Errorf("%s: no such folder or list (looked at %s)", entry, p)
@@ -224,9 +230,30 @@ func (y *yoloData) list(entry string) ([]string, error) {
 				q = r
 			}
 		}
+		if !y.inside(q) {
+			return nil, fmt.Errorf("%s: %s: %w", p, q, errOutside)
+		}
 		out = append(out, filepath.Clean(q))
 	}
 	return out, nil
+}
+
+var errOutside = errors.New("it is outside of the data set's folder")
+
+// inside reports whether a path may be read.
+func (y *yoloData) inside(p string) bool {
+	if y.within == "" {
+		return true
+	}
+	dir, err := filepath.Abs(y.within)
+	if err == nil {
+		p, err = filepath.Abs(p)
+	}
+	if err != nil {
+		return false
+	}
+	rel, err := filepath.Rel(dir, p)
+	return err == nil && filepath.IsLocal(rel)
 }
 
 // resolve finds an entry's place. Exports of Roboflow say ../train/images
@@ -237,7 +264,7 @@ func (y *yoloData) resolve(entry string) string {
 		return entry
 	}
 	p := filepath.Join(y.root, entry)
-	if !exists(p) {
+	if !y.inside(p) || !exists(p) {
 		if q := filepath.Join(y.root, strings.TrimLeft(entry, "./")); exists(q) {
 			return q
 		}
@@ -260,7 +287,7 @@ func labelPath(photo string) string {
 // loadYOLO reads labels and the photos' headers, which alone know the size,
 // in parallel.
 func loadYOLO(ctx context.Context, spec Spec) (*Dataset, error) {
-	y, err := readYOLOData(spec.Path)
+	y, err := readYOLOData(spec.Path, spec.Within)
 	if err != nil {
 		return nil, err
 	}

@@ -81,6 +81,11 @@ type Comparison struct {
 	Settings Settings `json:"settings"`
 	PerClass []Gain   `json:"per_class"`
 	PerSize  []Gain   `json:"per_size"` // null under VOC
+	// Pairs are the gains of several pairs of models that were trained alike;
+	// the figures above are their means then. nil where nothing was trained.
+	Pairs []PairGain `json:"pairs,omitempty"`
+	// Covers says what an interval over trained models is about.
+	Covers string `json:"ci95_covers,omitempty"`
 	// Cost is nil if the detections were read from files.
 	Cost  *Costs `json:"cost"`
 	Paper Paper  `json:"paper"`
@@ -131,6 +136,20 @@ func paper(p Protocol) Paper {
 // and size, with the interval of each difference. Both must be of the same
 // images, truths, classes and protocol. It ends with ctx's error if ctx ends.
 func Compare(ctx context.Context, baseline, candidate *Result, cfg CompareConfig) (*Comparison, error) {
+	c, err := difference(baseline, candidate, cfg)
+	if err != nil || cfg.Samples == 0 {
+		return c, err
+	}
+	gains, err := bootstrap(ctx, baseline, candidate, cfg, baseline.Protocol.areas())
+	if err != nil {
+		return nil, err
+	}
+	c.setIntervals(gains)
+	return c, nil
+}
+
+// difference is [Compare] without intervals.
+func difference(baseline, candidate *Result, cfg CompareConfig) (*Comparison, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -162,13 +181,11 @@ func Compare(ctx context.Context, baseline, candidate *Result, cfg CompareConfig
 		g.Size, g.Objects = b.Size, b.Objects
 		c.PerSize = append(c.PerSize, g)
 	}
-	if cfg.Samples == 0 {
-		return c, nil
-	}
-	gains, err := bootstrap(ctx, baseline, candidate, cfg, baseline.Protocol.areas())
-	if err != nil {
-		return nil, err
-	}
+	return c, nil
+}
+
+// setIntervals sets the interval of every gain.
+func (c *Comparison) setIntervals(gains *gains) {
 	c.CI95 = gains.all[0].interval()
 	for k := range c.PerClass {
 		c.PerClass[k].CI95 = gains.class[k].interval()
@@ -176,7 +193,6 @@ func Compare(ctx context.Context, baseline, candidate *Result, cfg CompareConfig
 	for a := range c.PerSize {
 		c.PerSize[a].CI95 = gains.all[a+1].interval()
 	}
-	return c, nil
 }
 
 func samePair(a, b *Result) error {

@@ -35,8 +35,10 @@ func (e *MismatchError) Error() string { return "eval: " + e.Found }
 func (e *MismatchError) Hint() string { return e.Do }
 
 // diagnose finds out why nothing matches. A detector that is merely bad gets
-// no error: its AP is 0.
-func diagnose(cfg Config, images []*Image, strays Strays) error {
+// no error: its AP is 0. One that ran here may find nothing at all, or only
+// classes that the data set does not show, as those do that were trained for a
+// few steps; in a results file that is a mistake.
+func diagnose(cfg Config, images []*Image, strays Strays, ran bool) error {
 	var dets, truths, hits int
 	detClasses, truthClasses := make([]bool, len(cfg.Classes)), make([]bool, len(cfg.Classes))
 	for _, img := range images {
@@ -61,6 +63,8 @@ func diagnose(cfg Config, images []*Image, strays Strays) error {
 			fmt.Sprintf("the data set has no objects in its %d images", len(images)),
 			"check the annotations' path and split; AP is not defined without objects",
 		}
+	case dets == 0 && lost == 0 && ran:
+		return nil
 	case dets == 0 && lost == 0:
 		return &MismatchError{
 			fmt.Sprintf("there are no detections at all for %d images with %d objects", len(images), truths),
@@ -85,7 +89,7 @@ func diagnose(cfg Config, images []*Image, strays Strays) error {
 	for k := range detClasses {
 		common = common || detClasses[k] && truthClasses[k]
 	}
-	if !common {
+	if !common && !ran {
 		return &MismatchError{
 			fmt.Sprintf("no class in common: detections are of %s, objects of %s", names(cfg.Classes, detClasses), names(cfg.Classes, truthClasses)),
 			"check that category_id of the results and of the data set mean the same classes",

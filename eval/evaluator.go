@@ -17,6 +17,7 @@ type Evaluator struct {
 	images []*Image
 	seen   map[int64]bool
 	strays Strays
+	ran    bool // detections are those of a detector that ran here
 }
 
 // Image is what was added of one image, with its matches.
@@ -99,11 +100,12 @@ func (e *Evaluator) check(id int64, truths []Truth, dets []Detection, proposals 
 }
 
 // Result evaluates what was added so far. It is an error if nothing can match
-// ([MismatchError] says why), and if there are no images.
+// ([MismatchError] says why), and if there are no images. A detector that
+// [Evaluator.Run] ran may find nothing; that is a score of 0.
 func (e *Evaluator) Result() (*Result, error) {
 	e.mu.Lock()
 	images := slices.Clone(e.images)
-	strays := e.strays
+	strays, ran := e.strays, e.ran
 	e.mu.Unlock()
 	if len(images) == 0 {
 		return nil, errors.New("eval: no images were added")
@@ -114,7 +116,7 @@ func (e *Evaluator) Result() (*Result, error) {
 		}
 		return 1 // ids differ
 	})
-	if err := diagnose(e.cfg, images, strays); err != nil {
+	if err := diagnose(e.cfg, images, strays, ran); err != nil {
 		return nil, err
 	}
 	return newResult(e.cfg, images, strays), nil

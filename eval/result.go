@@ -2,6 +2,7 @@ package eval
 
 import (
 	"encoding/json"
+	"math"
 	"sync"
 )
 
@@ -88,8 +89,8 @@ func (s SizeResult) MarshalJSON() ([]byte, error) {
 	return s.Metrics.object([]any{"size", s.Size, "area", s.Area}, []any{"objects", s.Objects})
 }
 
-// MarshalJSON writes the figures, without the rows and curves. Fractions are
-// fractions; absent is null.
+// MarshalJSON writes the figures, and the curves at overlaps 0.5 and 0.75,
+// without the rows. Fractions are fractions; absent is null.
 func (r *Result) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Protocol       Protocol        `json:"protocol"`
@@ -101,5 +102,31 @@ func (r *Result) MarshalJSON() ([]byte, error) {
 		Confusion      *Confusion      `json:"confusion"`
 		Causes         *Causes         `json:"causes"`
 		ProposalRecall *ProposalRecall `json:"proposal_recall"`
-	}{r.Protocol, len(r.Images), r.Settings, r.Metrics, r.PerClass, r.PerSize, r.Confusion(), r.Causes(), r.ProposalRecall()})
+		Curves         []curveJSON     `json:"curves"`
+	}{r.Protocol, len(r.Images), r.Settings, r.Metrics, r.PerClass, r.PerSize, r.Confusion(), r.Causes(), r.ProposalRecall(), r.curves()})
+}
+
+// curveJSON is a class's precision at recall 0, 0.01 … 1, to four digits.
+type curveJSON struct {
+	Class     string    `json:"class"`
+	IoU       float64   `json:"iou"`
+	Precision []float64 `json:"precision"`
+}
+
+// curves are those that people draw: of COCO's ten overlaps, 0.5 and 0.75.
+func (r *Result) curves() []curveJSON {
+	out := []curveJSON{}
+	for _, c := range r.PerClass {
+		for _, curve := range c.Curves {
+			if curve.IoU != 0.5 && curve.IoU != 0.75 {
+				continue
+			}
+			j := curveJSON{c.Class.Name, curve.IoU, make([]float64, len(curve.Precision))}
+			for i, p := range curve.Precision {
+				j.Precision[i] = math.Round(1e4*p) / 1e4
+			}
+			out = append(out, j)
+		}
+	}
+	return out
 }

@@ -37,6 +37,9 @@ type Photo struct {
 // data set's, or −1 for those that it does not have: their detections are left
 // out. step, if not nil, is called after each photo.
 func (e *Evaluator) Run(ctx context.Context, d Detector, photos []Photo, classes []int, step func()) error {
+	e.mu.Lock()
+	e.ran = true
+	e.mu.Unlock()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type opened struct {

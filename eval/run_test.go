@@ -69,6 +69,32 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// A detector that finds nothing, or only what the data set does not show, is bad
+// and no mistake: it scores 0.
+func TestRunFindsNothing(t *testing.T) {
+	for name, found := range map[string][]Found{
+		"nothing":       nil,
+		"another class": {{Class: 1, Score: 0.9, Box: box.Box{X0: 10, Y0: 10, X1: 110, Y1: 110}}},
+	} {
+		cfg := DefaultConfig()
+		cfg.Classes = []Class{{"thing", 1}, {"other", 2}}
+		e, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var opened []int
+		if err := e.Run(context.Background(), scripted{found: found}, photos(3, &opened), []int{0, 1}, nil); err != nil {
+			t.Fatal(err)
+		}
+		r, err := e.Result()
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		near(t, name, r.Metrics.Get("AP"), 0, 0)
+	}
+}
+
 func TestRunErrors(t *testing.T) {
 	broken := errors.New("broken")
 	for name, c := range map[string]struct {

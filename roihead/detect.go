@@ -23,8 +23,11 @@ type Detector struct {
 
 // NewDetector returns a Detector for a valid configuration and K classes.
 func NewDetector(cfg Config, classes int) *Detector {
-	return &Detector{cfg: cfg, classes: classes, probs: make([]float32, 1+classes)}
+	return &Detector{cfg: cfg, classes: classes, probs: make([]float32, 1+classes), nms: box.Suppressor{Convention: cfg.Boxes}}
 }
+
+// coder returns how the head's deltas are encoded.
+func (c Config) coder() box.Coder { return box.Coder{Weights: c.BoxWeights, Convention: c.Boxes} }
 
 // Settings are what may change from one image to the next.
 type Settings struct {
@@ -39,28 +42,36 @@ type Settings struct {
 func (c Config) Settings() Settings { return Settings{Score: c.Score, NMS: c.NMS, Max: c.Max} }
 
 // Detect appends to dst the detections of one image, best first: those of its
-// proposals, whose logits [R 1+K] and deltas [R 4(1+K)] are given row by row.
+// proposals, whose logits [R 1+K] and deltas [R 4(1+K)], or [R 4], are given
+// row by row.
 // Boxes are network pixels, clipped to the view. It follows torchvision's
 // RoIHeads.postprocess_detections; only boxes whose score passes are decoded.
 func (d *Detector) Detect(dst []Detection, view View, proposals []Proposal, logits, deltas []float32, s Settings) []Detection {
 	d.boxes, d.scores, d.groups = d.boxes[:0], d.scores[:0], d.groups[:0]
-	coder := box.Coder{Weights: d.cfg.BoxWeights}
+	coder := d.cfg.coder()
 	w, h := float32(view.ScaledWidth), float32(view.ScaledHeight)
-	rows, first := 1+d.classes, 1 // first is the row of class 0
-	if d.cfg.BackgroundLast {
-		first = 0
+	original := d.cfg.Boxes != box.Continuous
+	if original {
+		w, h = float32(view.Width), float32(view.Height)
 	}
+	extra := d.cfg.Boxes.Extra()
+	rows, columns := 1+d.classes, d.cfg.Columns(d.classes)
+	first := d.cfg.Row(0, d.classes)
 	for i, p := range proposals {
 		d.softmax(logits[i*rows:][:rows])
-		row := deltas[4*i*rows:][:4*rows]
+		row := deltas[i*columns:][:columns]
+		ref := p.Box
+		if original {
+			ref = view.Undo(ref)
+		}
 		for class := range d.classes {
 			score := d.probs[first+class]
 			if !(score > s.Score) || !s.wants(class) {
 				continue
 			}
-			t := row[4*(first+class):][:4]
-			b := coder.Decode(p.Box, box.Delta{DX: t[0], DY: t[1], DW: t[2], DH: t[3]}).Clip(w, h)
-			if !(b.Width() >= d.cfg.MinSize && b.Height() >= d.cfg.MinSize) || !b.Finite() {
+			t := row[d.cfg.Column(class, d.classes):][:4]
+			b := d.cfg.Boxes.Clip(coder.Decode(ref, box.Delta{DX: t[0], DY: t[1], DW: t[2], DH: t[3]}), w, h)
+			if !(b.Width()+extra >= d.cfg.MinSize && b.Height()+extra >= d.cfg.MinSize) || !b.Finite() {
 				continue
 			}
 			d.boxes = append(d.boxes, b)
@@ -70,7 +81,11 @@ func (d *Detector) Detect(dst []Detection, view View, proposals []Proposal, logi
 	}
 	d.keep = d.nms.Batched(d.keep[:0], d.boxes, d.scores, d.groups, s.NMS, s.Max)
 	for _, k := range d.keep {
-		dst = append(dst, Detection{Class: d.groups[k], Score: d.scores[k], Box: d.boxes[k]})
+		b := d.boxes[k]
+		if original {
+			b = view.Do(box.Box{X0: b.X0, Y0: b.Y0, X1: b.X1 + extra, Y1: b.Y1 + extra})
+		}
+		dst = append(dst, Detection{Class: d.groups[k], Score: d.scores[k], Box: b})
 	}
 	return dst
 }

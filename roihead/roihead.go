@@ -15,6 +15,7 @@ import (
 	"fmt"
 
 	"resdet/backbone"
+	"resdet/internal/box"
 	"resdet/internal/det"
 	"resdet/internal/nn"
 )
@@ -26,6 +27,8 @@ type (
 	View      = det.View
 	Proposal  = det.Proposal
 	Detection = det.Detection
+	// Convention says which pixels a box covers.
+	Convention = box.Convention
 )
 
 // Config describes the head and the choice of detections.
@@ -41,6 +44,9 @@ type Config struct {
 	// BackgroundLast says that the rows of logits and deltas end with the
 	// background (detectron2, mmdetection) instead of beginning with it.
 	BackgroundLast bool `json:"background_last,omitempty"`
+	// ClassAgnostic says that a region has one box for all classes, deltas [R 4],
+	// instead of one for each class and the background.
+	ClassAgnostic bool `json:"class_agnostic,omitempty"`
 	// BoxWeights multiply the deltas' dx, dy, dw, dh: 10 10 5 5.
 	BoxWeights [4]float32 `json:"box_weights"`
 	// Score is the least score of a detection; 0.05.
@@ -53,6 +59,11 @@ type Config struct {
 	// MinSize is the least width and height of a detection in network pixels;
 	// 0.01 in torchvision.
 	MinSize float32 `json:"min_size"`
+	// Boxes is the convention of the proposals and deltas. Another than the
+	// usual decodes, clips and suppresses in original pixels; detections are
+	// continuous boxes in any case: a corner that belongs to its box becomes an
+	// edge by adding 1.
+	Boxes Convention `json:"boxes,omitempty"`
 }
 
 // Pool describes how regions are cut out of the features.
@@ -135,6 +146,9 @@ func (c Config) Validate(body backbone.Config) error {
 	}
 	if !(c.MinSize >= 0) {
 		bad("min_size %g is negative", c.MinSize)
+	}
+	if err := c.Boxes.Validate(); err != nil {
+		bad("%w", err)
 	}
 	return errors.Join(errs...)
 }

@@ -8,8 +8,12 @@ import (
 	"resdet/internal/box"
 )
 
-// Box is a rectangle in network pixels.
-type Box = box.Box
+// Names of package box's types that stand in this one's signatures: a Box is in
+// network pixels.
+type (
+	Box        = box.Box
+	Convention = box.Convention
+)
 
 // Anchors describes the reference boxes of every cell of every level. The
 // order within a cell is ratio-major: all sizes of the first ratio, then of
@@ -24,6 +28,12 @@ type Anchors struct {
 	// Round rounds the corners to whole pixels, half to even (torchvision);
 	// detectron2 does not.
 	Round bool `json:"round"`
+	// Bases, one for each level, are the sides of the squares that the anchors
+	// are rounded multiples of: [16] in Caffe's generate_anchors, the strides of
+	// a pyramid in Detectron's. A square's sides for a ratio are rounded to whole
+	// pixels, then scaled by size/base; corners are pixels that belong to the
+	// anchor, and the centre is the square's instead of (0, 0). Empty elsewhere.
+	Bases []float32 `json:"bases,omitempty"`
 	// GridStride places cells ⌊image/grid⌋ pixels apart, both after padding
 	// (torchvision: 61 instead of 64 for 13 rows of 800 pixels). Otherwise the
 	// level's stride is taken (detectron2).
@@ -51,6 +61,14 @@ func (a Anchors) Validate(levels int) error {
 			}
 		}
 	}
+	if len(a.Bases) != 0 && len(a.Bases) != levels {
+		return fmt.Errorf("rpn: anchors have %d bases for %d levels", len(a.Bases), levels)
+	}
+	for _, b := range a.Bases {
+		if !(b >= 1 && b < 1e5) {
+			return fmt.Errorf("rpn: anchor base %g is not in [1, 100000)", b)
+		}
+	}
 	for _, r := range a.Ratios {
 		if !(r > 0 && r < 1e3) {
 			return fmt.Errorf("rpn: anchor ratio %g is not in (0, 1000)", r)
@@ -63,8 +81,12 @@ func (a Anchors) Validate(levels int) error {
 func (a Anchors) PerCell(level int) int { return len(a.Sizes[level]) * len(a.Ratios) }
 
 // Cell returns the anchors of the level around (0, 0), in the float32
-// arithmetic of torchvision's AnchorGenerator.
+// arithmetic of torchvision's AnchorGenerator; with Bases in the float64
+// arithmetic of py-faster-rcnn's generate_anchors.
 func (a Anchors) Cell(level int) []Box {
+	if len(a.Bases) > 0 {
+		return a.multiples(level)
+	}
 	boxes := make([]Box, 0, a.PerCell(level))
 	for _, ratio := range a.Ratios {
 		hr := float32(math.Sqrt(float64(ratio)))
@@ -76,6 +98,23 @@ func (a Anchors) Cell(level int) []Box {
 				b = Box{X0: roundEven(b.X0), Y0: roundEven(b.Y0), X1: roundEven(b.X1), Y1: roundEven(b.Y1)}
 			}
 			boxes = append(boxes, b)
+		}
+	}
+	return boxes
+}
+
+// multiples returns the level's anchors as multiples of its base.
+func (a Anchors) multiples(level int) []Box {
+	boxes := make([]Box, 0, a.PerCell(level))
+	base := float64(a.Bases[level])
+	centre := 0.5 * (base - 1)
+	for _, ratio := range a.Ratios {
+		w := math.RoundToEven(math.Sqrt(base * base / float64(ratio)))
+		h := math.RoundToEven(w * float64(ratio))
+		for _, size := range a.Sizes[level] {
+			scale := float64(size) / base
+			dx, dy := 0.5*(w*scale-1), 0.5*(h*scale-1)
+			boxes = append(boxes, Box{X0: float32(centre - dx), Y0: float32(centre - dy), X1: float32(centre + dx), Y1: float32(centre + dy)})
 		}
 	}
 	return boxes

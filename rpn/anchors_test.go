@@ -2,8 +2,10 @@ package rpn_test
 
 import (
 	"encoding/json"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"resdet/internal/box"
@@ -32,6 +34,34 @@ func TestCell(t *testing.T) {
 	a.Round = false
 	if b := a.Cell(0)[0]; b == want[0] || b.Width()*b.Height() < 128*128-1 || b.Width()*b.Height() > 128*128+1 {
 		t.Errorf("unrounded anchor %v does not have area 128²", b)
+	}
+}
+
+// The nine anchors of py-faster-rcnn's generate_anchors, bit for bit. (The
+// table in that file's comment is MATLAB's, which counts pixels from 1.)
+func TestLegacyAnchors(t *testing.T) {
+	a := rpn.Anchors{Sizes: [][]float32{{128, 256, 512}}, Ratios: []float32{0.5, 1, 2}, Bases: []float32{16}}
+	if err := a.Validate(1); err != nil {
+		t.Fatal(err)
+	}
+	want := []box.Box{
+		{X0: -84, Y0: -40, X1: 99, Y1: 55}, {X0: -176, Y0: -88, X1: 191, Y1: 103}, {X0: -360, Y0: -184, X1: 375, Y1: 199},
+		{X0: -56, Y0: -56, X1: 71, Y1: 71}, {X0: -120, Y0: -120, X1: 135, Y1: 135}, {X0: -248, Y0: -248, X1: 263, Y1: 263},
+		{X0: -36, Y0: -80, X1: 51, Y1: 95}, {X0: -80, Y0: -168, X1: 95, Y1: 183}, {X0: -168, Y0: -344, X1: 183, Y1: 359},
+	}
+	if got := a.Cell(0); !slices.Equal(got, want) {
+		t.Errorf("anchors\n%v, want\n%v", got, want)
+	}
+	// Detectron's pyramid: one size a level, multiples of the level's stride.
+	p := rpn.Anchors{Sizes: [][]float32{{32}, {64}}, Ratios: []float32{0.5, 1, 2}, Bases: []float32{4, 8}}
+	if got, want := p.Cell(0), []box.Box{{X0: -22, Y0: -10, X1: 25, Y1: 13}, {X0: -14, Y0: -14, X1: 17, Y1: 17}, {X0: -10, Y0: -22, X1: 13, Y1: 25}}; !slices.Equal(got, want) {
+		t.Errorf("anchors of stride 4 %v, want %v", got, want)
+	}
+	for _, bases := range [][]float32{{16, 32}, {0}, {float32(math.NaN())}} {
+		a.Bases = bases
+		if a.Validate(1) == nil {
+			t.Errorf("bases %v are valid", bases)
+		}
 	}
 }
 

@@ -34,7 +34,9 @@ type Proposer struct {
 }
 
 // NewProposer returns a Proposer for a valid configuration.
-func NewProposer(cfg Config) *Proposer { return &Proposer{cfg: cfg} }
+func NewProposer(cfg Config) *Proposer {
+	return &Proposer{cfg: cfg, nms: box.Suppressor{Convention: cfg.Boxes}}
+}
 
 // candidate is an anchor chosen for decoding.
 type candidate struct {
@@ -68,14 +70,27 @@ func (p *Proposer) decode(level Level, index, image int, view View) {
 	logits := level.Logits[image*anchors*area:][:anchors*area]
 	deltas := level.Deltas[image*4*anchors*area:][:4*anchors*area]
 	w, h := float32(view.ScaledWidth), float32(view.ScaledHeight)
-	p.selectBest(logits, anchors, area)
+	coder := box.Coder{Weights: coder.Weights, Convention: p.cfg.Boxes}
+	extra, least := p.cfg.Boxes.Extra(), p.cfg.MinSize
+	if p.cfg.Boxes != box.Continuous {
+		least *= h / float32(view.Height)
+	}
+	candidates := p.cfg.PreNMS
+	if p.cfg.Boxes == box.Caffe { // small ones take no place among the best
+		candidates = len(logits)
+	}
+	p.selectBest(logits, anchors, area, candidates)
+	first := len(p.boxes)
 	for _, c := range p.best {
+		if len(p.boxes)-first == p.cfg.PreNMS {
+			break
+		}
 		a, cell := int(c.index)%anchors, int(c.index)/anchors
 		at := 4*a*area + cell // [4A H W]
 		d := box.Delta{DX: deltas[at], DY: deltas[at+area], DW: deltas[at+2*area], DH: deltas[at+3*area]}
-		b := coder.Decode(g.At(int(c.index)), d).Clip(w, h)
+		b := p.cfg.Boxes.Clip(coder.Decode(g.At(int(c.index)), d), w, h)
 		// The negation drops NaN too: a broken model proposes nothing.
-		if !(b.Width() >= p.cfg.MinSize && b.Height() >= p.cfg.MinSize) || !b.Finite() {
+		if !(b.Width()+extra >= least && b.Height()+extra >= least) || !b.Finite() {
 			continue
 		}
 		p.boxes = append(p.boxes, b)
@@ -90,14 +105,14 @@ func sigmoid(v float32) float32 { return float32(1 / (1 + math.Exp(-float64(v)))
 // granularity of 1/128 of the value.
 const buckets = 1 << 16
 
-// selectBest puts the PreNMS largest logits ([A H W]) into p.best, in
-// descending order, ties by Grid order. Counting the logits' upper bits finds
-// the threshold in one pass over the map, so that only about PreNMS of up to
-// 270,000 values (800×1344) are ever compared.
-func (p *Proposer) selectBest(logits []float32, anchors, area int) {
+// selectBest puts the n largest logits ([A H W]) into p.best, in descending
+// order, ties by Grid order. Counting the logits' upper bits finds the
+// threshold in one pass over the map, so that only about n of up to 270,000
+// values (800×1344) are ever compared.
+func (p *Proposer) selectBest(logits []float32, anchors, area, n int) {
 	p.best = p.best[:0]
 	var threshold uint32
-	if n := p.cfg.PreNMS; n < len(logits) {
+	if n < len(logits) {
 		if p.counts == nil {
 			p.counts = make([]uint32, buckets)
 		}
@@ -127,7 +142,7 @@ func (p *Proposer) selectBest(logits []float32, anchors, area int) {
 		}
 		return int(x.index - y.index)
 	})
-	p.best = p.best[:min(len(p.best), p.cfg.PreNMS)]
+	p.best = p.best[:min(len(p.best), n)]
 }
 
 // ordered maps a float to an unsigned integer of the same order.

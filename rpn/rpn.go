@@ -29,6 +29,8 @@ type Config struct {
 	Anchors Anchors `json:"anchors"`
 	// Convs is the number of 3×3 convolutions before the two siblings; 1.
 	Convs int `json:"convs"`
+	// Channels is their width; 0: that of the features.
+	Channels int `json:"channels,omitempty"`
 	// PreNMS is how many anchors of a level are decoded, best first; PostNMS how
 	// many proposals of an image remain.
 	PreNMS  int `json:"pre_nms"`
@@ -37,8 +39,12 @@ type Config struct {
 	// dropped; 0.7.
 	NMS float32 `json:"nms"`
 	// MinSize is the least width and height of a proposal in network pixels;
-	// 1e-3 in torchvision.
+	// 1e-3 in torchvision. Under another convention of boxes than the usual it
+	// counts original pixels: 16 in py-faster-rcnn.
 	MinSize float32 `json:"min_size"`
+	// Boxes is the convention of the anchors and proposals. Caffe's also drops
+	// small proposals before the best PreNMS are taken, the others after.
+	Boxes Convention `json:"boxes,omitempty"`
 }
 
 // DefaultConfig returns the settings that all published families share, for
@@ -62,6 +68,12 @@ func (c Config) Validate(levels int) error {
 	if c.Convs < 1 || c.Convs > 8 {
 		bad("convs %d is not in 1…8", c.Convs)
 	}
+	if c.Channels < 0 || c.Channels > 1<<14 {
+		bad("channels %d are not in 0…%d", c.Channels, 1<<14)
+	}
+	if err := c.Boxes.Validate(); err != nil {
+		bad("%w", err)
+	}
 	if c.PreNMS < 1 || c.PreNMS > maxProposals {
 		bad("pre_nms %d is not in 1…%d", c.PreNMS, maxProposals)
 	}
@@ -84,7 +96,10 @@ func (c Config) Head(b *Builder, levels []Value) (logits, deltas []Value) {
 	b.Scope("rpn.head", func() {
 		for i, x := range levels {
 			anchors := c.Anchors.PerCell(i)
-			channels := b.Shape(x)[1]
+			channels := c.Channels
+			if channels == 0 {
+				channels = b.Shape(x)[1]
+			}
 			for j := range c.Convs {
 				x = b.ReLU(b.ConvBias(fmt.Sprintf("conv.%d.0", j), x, channels, 3, 1, 1))
 			}

@@ -16,14 +16,15 @@ import (
 func newWeightsCommand(s streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "weights",
-		Short: "Look into checkpoints and make model files of them",
-		Long: `Look into checkpoints and make model files of them.
+		Short: "Look into checkpoints, make model files of them, and give models to other programs",
+		Long: `Look into checkpoints, make model files of them, and give models to other programs.
 
-Read are .pth in both containers of PyTorch, and safetensors. No pickle is ever executed.`,
+Read are .pth in both containers of PyTorch, safetensors, .pkl of detectron2's and Detectron's zoos, and .caffemodel.
+No pickle is ever executed.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newInspectCommand(s), newImportCommand(s))
+	cmd.AddCommand(newInspectCommand(s), newImportCommand(s), newExportCommand(s), newFetchCommand(s))
 	return cmd
 }
 
@@ -55,6 +56,7 @@ func newInspectCommand(s streams) *cobra.Command {
 type inspection struct {
 	File       string            `json:"file"`
 	Container  string            `json:"container"`
+	Family     string            `json:"family,omitempty"` // of a checkpoint, as its names tell
 	Bytes      int64             `json:"bytes"`
 	Parameters int64             `json:"parameters"`
 	Metadata   map[string]string `json:"metadata,omitempty"`
@@ -76,6 +78,9 @@ func inspect(c *weights.Checkpoint) inspection {
 		r.Tensors[i] = inspected{t.Key, t.Shape, t.DType.String(), n}
 		r.Parameters += n
 	}
+	if f, err := weights.FamilyOf(c, ""); err == nil && f != nil {
+		r.Family = f.Name
+	}
 	r.Metadata = c.Metadata
 	if config, err := c.Config(); err == nil && json.Valid(config) {
 		r.Config = config
@@ -86,14 +91,15 @@ func inspect(c *weights.Checkpoint) inspection {
 }
 
 func inspectJSON(w io.Writer, c *weights.Checkpoint) error {
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	return e.Encode(inspect(c))
+	return encodeJSON(w, inspect(c))
 }
 
 func inspectText(w io.Writer, c *weights.Checkpoint) error {
 	r := inspect(c)
 	fmt.Fprintf(w, "%s: %s, %d bytes, %d tensors, %s parameters\n", r.File, r.Container, r.Bytes, len(r.Tensors), weights.Short(r.Parameters))
+	if r.Family != "" {
+		fmt.Fprintf(w, "family: %s\n", r.Family)
+	}
 	for _, k := range slices.Sorted(maps.Keys(r.Metadata)) {
 		fmt.Fprintf(w, "metadata %q: %q\n", k, r.Metadata[k])
 	}

@@ -15,6 +15,7 @@ type comparePage struct {
 	C              *eval.Comparison
 	Stamp          []string
 	Short, Verdict string
+	Covers         string // what the interval of trained pairs covers
 	Chart          template.HTML
 	Paper          []paperRow
 }
@@ -33,6 +34,9 @@ func Compare(w io.Writer, c *eval.Comparison) error {
 	p.Short = "coco: IoU 0.50:0.95, maxDets 100, crowd ignored, difficult ordinary"
 	if c.Protocol != eval.COCO {
 		p.Short = fmt.Sprintf("%s: IoU > 0.50 (+1), recall points %s, difficult ignored", c.Protocol, c.Settings.RecallRule)
+	}
+	if c.Covers != "" {
+		p.Covers = strings.ToUpper(c.Covers[:1]) + c.Covers[1:] + "."
 	}
 	switch {
 	case !c.CI95.Present():

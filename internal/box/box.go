@@ -2,7 +2,7 @@
 // one box relative to another, matching and suppression.
 //
 // A box covers [X0,X1)×[Y0,Y1) in continuous pixels: width X1−X0, no +1
-// (torchvision, detectron2). Everything is float32 in the order of operations
+// (torchvision, detectron2), but for models that bring their own [Convention]. Everything is float32 in the order of operations
 // of torchvision 0.14, so that results agree with it to the last bits.
 package box
 
@@ -40,6 +40,16 @@ func IoU(a, b Box) float32 {
 	return inter / (a.Area() + b.Area() - inter)
 }
 
+// CoveredBy reports whether more than half of b lies in one of the others.
+func (b Box) CoveredBy(others []Box) bool {
+	for _, o := range others {
+		if intersection(b, o) > b.Area()/2 {
+			return true
+		}
+	}
+	return false
+}
+
 // GIoU returns the generalised IoU (Rezatofighi et al. 2019), in (−1, 1].
 func GIoU(a, b Box) float32 {
 	inter := intersection(a, b)
@@ -71,15 +81,17 @@ type Coder struct {
 	Weights [4]float32
 	// MaxLog bounds dw and dh before the exponential; 0 means [MaxLogRatio].
 	MaxLog float32
+	// Convention is that of the references, and of the boxes that come out.
+	Convention Convention
 }
 
 // MaxLogRatio is log(1000/16): no box grows more than 62.5-fold, so that an
 // untrained head cannot overflow (detectron2's SCALE_CLAMP).
 const MaxLogRatio = 4.135166556742356
 
-// Encode returns the delta that leads from ref to b.
+// Encode returns the delta that leads from ref to b, which is continuous.
 func (c Coder) Encode(ref, b Box) Delta {
-	rw, rh := ref.Width(), ref.Height()
+	rw, rh := ref.Width()+c.Convention.Extra(), ref.Height()+c.Convention.Extra()
 	rx, ry := ref.X0+float32(0.5*rw), ref.Y0+float32(0.5*rh)
 	w, h := b.Width(), b.Height()
 	x, y := b.X0+float32(0.5*w), b.Y0+float32(0.5*h)
@@ -97,11 +109,14 @@ func (c Coder) Decode(ref Box, d Delta) Box {
 	if limit == 0 {
 		limit = MaxLogRatio
 	}
-	w, h := ref.Width(), ref.Height()
+	w, h := ref.Width()+c.Convention.Extra(), ref.Height()+c.Convention.Extra()
 	x, y := ref.X0+float32(0.5*w), ref.Y0+float32(0.5*h)
 	cx := float32(d.DX/c.Weights[0]*w) + x
 	cy := float32(d.DY/c.Weights[1]*h) + y
 	hw := float32(0.5 * (float32(math.Exp(float64(min(d.DW/c.Weights[2], limit)))) * w))
 	hh := float32(0.5 * (float32(math.Exp(float64(min(d.DH/c.Weights[3], limit)))) * h))
+	if c.Convention == Detectron {
+		return Box{cx - hw, cy - hh, cx + hw - 1, cy + hh - 1}
+	}
 	return Box{cx - hw, cy - hh, cx + hw, cy + hh}
 }

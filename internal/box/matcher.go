@@ -44,6 +44,8 @@ type Matcher struct {
 	// overlap most themselves, and an object that no candidate touches makes
 	// all candidates positive that do not touch it.
 	LowQuality bool
+	// Convention is that of the candidates; objects are continuous boxes.
+	Convention Convention
 }
 
 // Match appends the verdict on every candidate to dst. Its results are those
@@ -52,7 +54,7 @@ type Matcher struct {
 // twice with LowQuality.
 func (m Matcher) Match(dst []Match, truths, candidates []Box) []Match {
 	return m.match(dst, len(truths), len(candidates), func(truth, candidate int) float32 {
-		return IoU(truths[truth], candidates[candidate])
+		return m.Convention.IoU(m.Convention.Of(truths[truth]), candidates[candidate])
 	})
 }
 

@@ -24,16 +24,16 @@ func TestMatcher(t *testing.T) {
 		truths  []Box
 		want    []Match
 	}{
-		{"rpn", Matcher{0.3, 0.7, true}, truths, []Match{
+		{"rpn", Matcher{Low: 0.3, High: 0.7, LowQuality: true}, truths, []Match{
 			{Positive, 0, 1}, {Ignored, 0, 0.5}, {Negative, 0, 0.2}, {Negative, 0, 0},
 			{Positive, 1, 0.4}, {Positive, 1, 0.4}, {Negative, 1, 0.15}, {Negative, 0, 0},
 		}},
-		{"head", Matcher{0.5, 0.5, false}, truths, []Match{
+		{"head", Matcher{Low: 0.5, High: 0.5, LowQuality: false}, truths, []Match{
 			{Positive, 0, 1}, {Positive, 0, 0.5}, {Negative, 0, 0.2}, {Negative, 0, 0},
 			{Negative, 1, 0.4}, {Negative, 1, 0.4}, {Negative, 1, 0.15}, {Negative, 0, 0},
 		}},
-		{"no objects", Matcher{0, 0, true}, nil, make([]Match, len(candidates))},
-		{"an object that nothing touches", Matcher{0.3, 0.7, true}, []Box{truths[0], {500, 500, 510, 510}}, []Match{
+		{"no objects", Matcher{Low: 0, High: 0, LowQuality: true}, nil, make([]Match, len(candidates))},
+		{"an object that nothing touches", Matcher{Low: 0.3, High: 0.7, LowQuality: true}, []Box{truths[0], {500, 500, 510, 510}}, []Match{
 			{Positive, 0, 1}, {Positive, 0, 0.5}, {Positive, 0, 0.2}, {Positive, 0, 0},
 			{Positive, 0, 0}, {Positive, 0, 0}, {Positive, 0, 0}, {Positive, 0, 0},
 		}},

@@ -9,6 +9,9 @@ import (
 // its memory, so that later calls allocate nothing. It serves one goroutine at
 // a time.
 type Suppressor struct {
+	// Convention is that of the boxes.
+	Convention Convention
+
 	order  []uint64 // candidates, best first: score's key, then index
 	shift  []Box
 	group  []int32 // of each candidate, dense
@@ -34,7 +37,8 @@ const errShort = "box: boxes, scores and groups differ in length"
 //
 // The result is torchvision.ops.nms's, on the CPU: equal scores in order of
 // index, NaN scores first, and the overlap in float32 against the limit in
-// double precision. A box with a NaN corner is kept and drops no other.
+// double precision. A box with a NaN corner is kept and drops no other. Under
+// another [Convention] the overlaps are that one's.
 func (s *Suppressor) NMS(dst []int, boxes []Box, scores []float32, overlap float32, limit int) []int {
 	if len(boxes) != len(scores) {
 		panic(errShort)
@@ -55,7 +59,7 @@ func (s *Suppressor) Batched(dst []int, boxes []Box, scores []float32, groups []
 		panic(errShort)
 	}
 	const apart = 1000 // boxes: 4000 elements
-	if len(boxes) <= apart {
+	if len(boxes) <= apart && s.Convention == Continuous {
 		if s.moveApart(boxes, groups) {
 			return s.NMS(dst, s.shift, scores, overlap, limit)
 		}
@@ -142,7 +146,7 @@ func descending(v float32) uint32 {
 // suppress goes through the candidates in order.
 func (s *Suppressor) suppress(dst []int, boxes []Box, overlap float32, limit int) []int {
 	s.kept = grow(s.kept, len(boxes))
-	above := written(overlap)
+	above := Written(overlap)
 	start := len(dst)
 	for _, key := range s.order {
 		if limit > 0 && len(dst)-start == limit {
@@ -151,7 +155,12 @@ func (s *Suppressor) suppress(dst []int, boxes []Box, overlap float32, limit int
 		i := int(uint32(key))
 		g := &s.groups[s.group[i]]
 		c := keptBox{boxes[i], boxes[i].Area()}
-		if covered(s.kept[g.from:g.to], &c, above) {
+		if s.Convention != Continuous {
+			c.area = inclusiveArea(c.Box)
+			if coveredInclusive(s.kept[g.from:g.to], &c, above) {
+				continue
+			}
+		} else if covered(s.kept[g.from:g.to], &c, above) {
 			continue
 		}
 		s.kept[g.to] = c
@@ -177,10 +186,20 @@ func covered(kept []keptBox, c *keptBox, above float64) bool {
 	return false
 }
 
-// written returns the number that overlap was written as, if it has at most
+// coveredInclusive is covered for boxes whose corners belong to them.
+func coveredInclusive(kept []keptBox, c *keptBox, above float64) bool {
+	for i := range kept {
+		if float64(inclusiveIoU(kept[i].Box, c.Box, kept[i].area, c.area)) > above {
+			return true
+		}
+	}
+	return false
+}
+
+// Written returns the number that overlap was written as, if it has at most
 // seven decimals: torchvision's limit is a double, and 0.3 in double precision
 // is less than 0.3 in single, which is an overlap that does occur.
-func written(overlap float32) float64 {
+func Written(overlap float32) float64 {
 	if v := math.Round(float64(overlap)*1e7) / 1e7; float32(v) == overlap {
 		return v
 	}

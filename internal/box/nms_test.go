@@ -240,7 +240,7 @@ func FuzzNMS(f *testing.F) {
 		}
 		var s Suppressor
 		got := s.NMS([]int{}, boxes, scores, overlap, int(limit))
-		if want := oracle(boxes, scores, written(overlap), int(limit)); !slices.Equal(got, want) {
+		if want := oracle(boxes, scores, Written(overlap), int(limit)); !slices.Equal(got, want) {
 			t.Errorf("%v %v: kept %v, want %v", boxes, scores, got, want)
 		}
 		for many && len(boxes) <= 1000 { // the other way of keeping groups apart
@@ -250,7 +250,7 @@ func FuzzNMS(f *testing.F) {
 		if !many {
 			return // rounded boxes: the recorded cases are the test
 		}
-		if want := batchedOracle(boxes, scores, groups, written(overlap), int(limit)); !slices.Equal(got, want) {
+		if want := batchedOracle(boxes, scores, groups, Written(overlap), int(limit)); !slices.Equal(got, want) {
 			t.Errorf("in groups, %v %v: kept %v, want %v", boxes, scores, got, want)
 		}
 	})

@@ -140,7 +140,7 @@ func recordedMatcher(t *testing.T, c fixture.Case) {
 	c.Decode(t, &m)
 	iou, want := c.Floats(t, "iou"), c.Ints(t, "out")
 	n := iou.Shape[1]
-	got := Matcher{m.Low, m.High, m.LowQuality}.match(nil, iou.Shape[0], n, func(truth, candidate int) float32 {
+	got := Matcher{Low: m.Low, High: m.High, LowQuality: m.LowQuality}.match(nil, iou.Shape[0], n, func(truth, candidate int) float32 {
 		return iou.Data[truth*n+candidate]
 	})
 	for i, g := range got {

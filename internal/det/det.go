@@ -20,6 +20,32 @@ func (v View) Undo(b box.Box) box.Box {
 	return b.Scale(float32(v.Width)/float32(v.ScaledWidth), float32(v.Height)/float32(v.ScaledHeight))
 }
 
+// Truth is an object that is known to be in an image, for training.
+type Truth struct {
+	Class int     // 0…K−1
+	Box   box.Box // network pixels
+	// Ignore marks a region that counts neither as object nor as background:
+	// a crowd, or an object that was too difficult to tell.
+	Ignore bool
+}
+
+// Boxes appends the boxes of objects and those to ignore.
+func Boxes(objects, ignored []box.Box, truths []Truth) (o, i []box.Box) {
+	for _, t := range truths {
+		if t.Ignore {
+			ignored = append(ignored, t.Box)
+		} else {
+			objects = append(objects, t.Box)
+		}
+	}
+	return objects, ignored
+}
+
+// Do brings a box from original pixels to network pixels.
+func (v View) Do(b box.Box) box.Box {
+	return b.Scale(float32(v.ScaledWidth)/float32(v.Width), float32(v.ScaledHeight)/float32(v.Height))
+}
+
 // Proposal is a region that may hold an object, in network pixels.
 type Proposal struct {
 	Image int // index in the batch

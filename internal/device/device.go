@@ -26,6 +26,13 @@ var ErrUnsupported = errors.New("not supported")
 type Device interface {
 	// Name says what it is, for reports: "cpu (oneDNN 2.6.3, avx512_core, 2 threads)".
 	Name() string
+	// Precisions lists the kinds of numbers that layers can be computed in, f32
+	// first; [nn.Graph.With] chooses among them. Compile of a graph that wants
+	// another returns an *[nn.PrecisionError].
+	Precisions() []nn.Precision
+	// Auto is the precision that is faster than float32 at no loss to speak of:
+	// bf16 where the CPU has matrix units for it, else f32.
+	Auto() nn.Precision
 	// Compile prepares g. Parameters come from params, which is asked only for
 	// what this device has not packed yet. from gives, for every input of g
 	// that is another program's Kept output, that buffer (by input name); the
@@ -50,6 +57,16 @@ type ParamsInto interface {
 	Params
 	// ParamInto is Param into dst, which has the shape's number of elements.
 	ParamInto(dst []float32, key string, shape nd.Shape) error
+}
+
+// ParamsHalf is a ParamsInto whose parameters may be stored as IEEE
+// half-precision numbers: a device can widen them while it packs them.
+type ParamsHalf interface {
+	ParamsInto
+	// ParamHalf returns the parameter's bytes, little-endian, nil if it is
+	// stored otherwise. They are the model's own memory, to be read only, or lie
+	// in what room gives for so many bytes.
+	ParamHalf(key string, shape nd.Shape, room func(bytes int) ([]byte, error)) ([]byte, error)
 }
 
 // Program is a compiled graph. It owns its input and output buffers: fill
@@ -82,14 +99,21 @@ type Buffer interface {
 
 // Step is one kernel of a compiled program.
 type Step struct {
-	Name      string // of the node it computes last
-	Op        string // "conv+norm+add+relu"
-	Algorithm string // "winograd", "direct", "gemm", "go"
-	Layout    string // of the result: "nhwc", "nChw16c", "nchw"
+	Name      string       // of the node it computes last
+	Op        string       // "conv+norm+add+relu"
+	Algorithm string       // "winograd", "direct", "gemm", "go"
+	Layout    string       // of the result: "nhwc", "nChw16c", "nchw"; with "u8" or "s8" where it is stored in 8 bits
+	Precision nn.Precision // of the products; "" without
 	Shape     nd.Shape
+	Part      int   // of a training step
 	FLOPs     int64 // as nn.Graph.FLOPs counts, whatever the algorithm saves
 	Time      time.Duration
+	Trial     Trial // where the device had a choice
 }
+
+// Trial names the work of a step that a device can do in several ways, and how
+// it was done. Steps of one layer are the same work.
+type Trial struct{ Layer, Algorithm string }
 
 // MapParams serves parameters from memory.
 type MapParams map[string]*nd.Tensor[float32]

@@ -44,8 +44,11 @@ func (b *Builder) Scope(name string, model func()) {
 func (b *Builder) Shape(v Value) nd.Shape { return b.graph.Nodes[v].Shape }
 
 // Input declares a value that is given at every run.
-func (b *Builder) Input(name string, shape ...int) Value {
-	v := b.add(name, Input{shape})
+func (b *Builder) Input(name string, shape ...int) Value { return b.InputBefore(0, name, shape...) }
+
+// InputBefore declares a value that is given before the part of a run.
+func (b *Builder) InputBefore(part int, name string, shape ...int) Value {
+	v := b.add(name, Input{shape, part})
 	b.graph.Inputs = append(b.graph.Inputs, v)
 	return v
 }
@@ -141,6 +144,10 @@ func (b *Builder) Mean(x Value) Value { return b.add("mean", Mean{}, x) }
 
 // Flatten turns [R C H W] into rows.
 func (b *Builder) Flatten(x Value) Value { return b.add("flatten", Flatten{}, x) }
+
+// Apply declares any operation on values; those of gradients have no method of
+// their own.
+func (b *Builder) Apply(name string, op Op, in ...Value) Value { return b.add(name, op, in...) }
 
 func (b *Builder) add(name string, op Op, in ...Value) Value {
 	shapes := make([]nd.Shape, len(in))

@@ -44,6 +44,8 @@ type Graph struct {
 	Nodes   []Node
 	Inputs  []Value // of nodes with op Input, in order of declaration
 	Outputs []Output
+	// Numerics says which layers are computed below float32; see [Graph.With].
+	Numerics Numerics
 }
 
 // Param is a learned array that a graph needs: its key in checkpoints
@@ -67,6 +69,34 @@ func (g *Graph) Params() []ParamSpec {
 // InputName returns the name of the i-th input.
 func (g *Graph) InputName(i int) string { return g.Nodes[g.Inputs[i]].Name }
 
+// Parts returns the part of a run that each node belongs to: the latest that
+// one of its inputs is given before. A training step has three: the host
+// samples regions between the first and the second, and the losses' gradients
+// are given before the third. The nodes of a graph with parts stand in their
+// order; it is an error if they do not. Parameters and inputs, which are not
+// computed, may stand anywhere.
+func (g *Graph) Parts() ([]int, error) {
+	parts := make([]int, len(g.Nodes))
+	last := 0
+	for v, n := range g.Nodes {
+		switch op := n.Op.(type) {
+		case Param:
+			continue
+		case Input:
+			parts[v] = op.Part
+			continue
+		}
+		for _, in := range n.In {
+			parts[v] = max(parts[v], parts[in])
+		}
+		if parts[v] < last {
+			return nil, &Error{n.Name, n.Op.String(), fmt.Errorf("of part %d stands after one of part %d", parts[v], last)}
+		}
+		last = parts[v]
+	}
+	return parts, nil
+}
+
 // FLOPs returns the floating-point operations of node v as the field counts
 // them: two per multiply-add of convolutions and matrix products, 0 for the
 // rest.
@@ -76,6 +106,12 @@ func (g *Graph) FLOPs(v Value) int64 {
 	case Conv, Linear:
 		w := g.Nodes[n.In[1]].Shape
 		return 2 * int64(n.Shape.Len()) * int64(w[1:].Len())
+	case ConvInput, LinearInput: // one for each element of dy and of a filter
+		dy, w := g.Nodes[n.In[0]].Shape, g.Nodes[n.In[1]].Shape
+		return 2 * int64(dy.Len()) * int64(w[1:].Len())
+	case ConvWeight, LinearWeight:
+		dy := g.Nodes[n.In[1]].Shape
+		return 2 * int64(dy.Len()) * int64(n.Shape[1:].Len())
 	}
 	return 0
 }

@@ -8,7 +8,8 @@ import (
 )
 
 // Op is one operation with its attributes. The set is closed: the types of
-// this file are all there are, and devices switch over them exhaustively.
+// this file and, for training, those of grad.go are all there are, and devices
+// switch over them exhaustively.
 type Op interface {
 	// String is the operation's name: "conv", "relu".
 	String() string
@@ -17,8 +18,12 @@ type Op interface {
 }
 
 type (
-	// Input is a value given at every run.
-	Input struct{ Shape nd.Shape }
+	// Input is a value given at every run, before the part of it that is named;
+	// see [Graph.Parts].
+	Input struct {
+		Shape nd.Shape
+		Part  int
+	}
 
 	// Param is a learned array, given once.
 	Param struct {
@@ -87,7 +92,14 @@ type Pyramid struct {
 	Scales         []float64 // feature pixels per network pixel, finest first: 1/4, 1/8 …
 	CanonicalLevel int       // 4
 	CanonicalSize  float64   // 224
+	// Extra is added to a region's width and height before its area is taken: 1
+	// in Detectron, whose corners belong to the region.
+	Extra int
 }
+
+// Infer returns the shape of op's result for inputs of the given shapes, or
+// what is wrong with them.
+func Infer(op Op, in ...nd.Shape) (nd.Shape, error) { return op.infer(in) }
 
 func (Input) String() string    { return "input" }
 func (Param) String() string    { return "param" }
@@ -103,7 +115,12 @@ func (RoIPool) String() string  { return "roipool" }
 func (Mean) String() string     { return "mean" }
 func (Flatten) String() string  { return "flatten" }
 
-func (o Input) infer(in []nd.Shape) (nd.Shape, error) { return positive(o.Shape) }
+func (o Input) infer(in []nd.Shape) (nd.Shape, error) {
+	if o.Part < 0 {
+		return nil, fmt.Errorf("part %d", o.Part)
+	}
+	return positive(o.Shape)
+}
 func (o Param) infer(in []nd.Shape) (nd.Shape, error) { return positive(o.Shape) }
 
 func (o Conv) infer(in []nd.Shape) (nd.Shape, error) {

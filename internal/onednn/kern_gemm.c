@@ -1,14 +1,13 @@
 //go:build cgo && linux && amd64 && !noonednn
 
 #include <omp.h>
-#include <string.h>
 
 #include "kern_isa.h"
 
 // 1×1 convolutions and matrix products, for 512-bit vectors and channels in
 // groups of 16 (nChw16c, or [C/16][N][16] for rows):
 //
-//	out[pixel][oc] = relu(Σ in[pixel·stride][c]·U[c][oc] + shift + out)
+//	out[pixel][oc] = mask(relu(Σ in[pixel·stride][c]·U[c][oc] + shift + out))
 //
 // Pixels beside each other are the rows of the inner product as they lie in
 // memory, so nothing is copied but at stride 2. An item is a block of pixels
@@ -54,21 +53,6 @@ size_t rd_gemm_scratch(const rd_kernel *k) {
 
 size_t rd_gemm_weights(int oc, int terms) { return sizeof(float) * ((oc + RD_PANEL - 1) / RD_PANEL * RD_PANEL) * terms; }
 
-// U[O/32][terms][32]; terms are in the order of [C/16][pixels][16].
-void rd_gemm_pack(const float *weights, int oc, int c, int pixels, float *u) {
-	int padded = (c + 15) / 16 * 16;
-	int64_t terms = (int64_t)padded * pixels;
-#pragma omp parallel for
-	for (int o = 0; o < (oc + RD_PANEL - 1) / RD_PANEL * RD_PANEL; o += RD_PANEL) {
-		float *panel = u + o * terms;
-		for (int64_t t = 0; t < terms; t++) {
-			int64_t pixel = t / 16 % pixels, channel = t / 16 / pixels * 16 + t % 16;
-			for (int i = 0; i < RD_PANEL; i++)
-				panel[t * RD_PANEL + i] = o + i < oc && channel < c ? weights[((int64_t)(o + i) * c + channel) * pixels + pixel] : 0;
-		}
-	}
-}
-
 // The rows of groups [from, to) at stride 2, as [C/16][rows][16].
 AVX512 static void gather(const rd_call *c, const gemm_plan *p, int from, int to, float *v, int64_t vblk) {
 	const rd_map *in = &c->k->in[0], *out = &c->k->out;
@@ -93,11 +77,12 @@ AVX512 static void item(const rd_call *c, const gemm_plan *p, int from, int to, 
 		gather(c, p, from, to, copy, vblk);
 	}
 	rd_products_args args = {.vskip = 4 * vblk - 64, .mblk = out->blk, .ustep = (512 + to - from - 1) / (to - from)};
+	if (k->mask) args.mask = (const char *)c->src[k->mask] - (const char *)c->dst;
 	for (int chunk = first; chunk < last; chunk += CHUNK) {
 		int end = chunk + CHUNK < last ? chunk + CHUNK : last;
 		for (int64_t t = 0; t < terms; t += TERMS) {
 			args.blocks = terms - t < TERMS ? terms - t : TERMS;
-			args.flags = (t > 0 || k->sum ? RD_PRODUCTS_SUM : 0) | (t + TERMS >= terms && k->relu ? RD_PRODUCTS_RELU : 0);
+			args.flags = (t > 0 || k->sum ? RD_PRODUCTS_SUM : 0) | (t + TERMS < terms ? 0 : (k->relu ? RD_PRODUCTS_RELU : 0) | (k->mask ? RD_PRODUCTS_MASK : 0));
 			for (int q = chunk; q < end; q++) {
 				const float *u = c->src[1] + (q * terms + t) * 16 * RD_PANEL;
 				const float *next = q + 1 < end ? u + terms * 16 * RD_PANEL : c->src[1] + (chunk * terms + t + TERMS) * 16 * RD_PANEL;

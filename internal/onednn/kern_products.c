@@ -15,6 +15,10 @@
 #define SHIFT(r, lo, hi, t) "vaddps %%zmm28, %%zmm" #lo ", %%zmm" #lo "\n\tvaddps %%zmm29, %%zmm" #hi ", %%zmm" #hi "\n\t"
 #define SUM(r, lo, hi, t) "vaddps 64*" #r "(%[m]), %%zmm" #lo ", %%zmm" #lo "\n\tvaddps 64*" #r "(%[m2]), %%zmm" #hi ", %%zmm" #hi "\n\t"
 #define RELU(r, lo, hi, t) "vmaxps %%zmm28, %%zmm" #lo ", %%zmm" #lo "\n\tvmaxps %%zmm28, %%zmm" #hi ", %%zmm" #hi "\n\t"
+#define MASK(r, lo, hi, t)                                                        \
+	"vcmpps $17, 64*" #r "(%[m],%[quads]), %%zmm28, %%k1\n\t"                      \
+	"vcmpps $17, 64*" #r "(%[m2],%[quads]), %%zmm28, %%k2\n\t"                     \
+	"vmovaps %%zmm" #lo ", %%zmm" #lo "%{%%k1%}%{z%}\n\tvmovaps %%zmm" #hi ", %%zmm" #hi "%{%%k2%}%{z%}\n\t"
 #define STORE(r, lo, hi, t) "vmovups %%zmm" #lo ", 64*" #r "(%[m])\n\tvmovups %%zmm" #hi ", 64*" #r "(%[m2])\n\t"
 
 // X(row, its two registers …, a scratch register) for the first n rows.
@@ -50,13 +54,15 @@
 		                 "vmovups (%[quads]), %%zmm28\n\tvmovups 64(%[quads]), %%zmm29\n\t" ROWS##n(SHIFT)                \
 		                 "3:\n\ttestl $1, %[flags]\n\tjz 4f\n\t" ROWS##n(SUM)                                             \
 		                 "4:\n\ttestl $2, %[flags]\n\tjz 5f\n\tvpxorq %%zmm28, %%zmm28, %%zmm28\n\t" ROWS##n(RELU)        \
-		                 "5:\n\t" ROWS##n(STORE)                                                                         \
+		                 "5:\n\ttestl $4, %[flags]\n\tjz 6f\n\tvpxorq %%zmm28, %%zmm28, %%zmm28\n\t"                     \
+		                 "mov %[mask], %[quads]\n\t" ROWS##n(MASK)                                                     \
+		                 "6:\n\t" ROWS##n(STORE)                                                                         \
 		                 : [v] "+r"(v), [u] "+r"(u), [blocks] "+r"(blocks), [quads] "=&r"(quads), [au] "+r"(au), [av] "+r"(av) \
 		                 : [m] "r"(m), [m2] "r"(m + p->mblk), [vskip] "m"(p->vskip), [aus] "m"(p->ustep), [avs] "m"(p->vstep), \
-		                   [shift] "m"(p->shift), [flags] "m"(p->flags)                                                 \
+		                   [shift] "m"(p->shift), [flags] "m"(p->flags), [mask] "m"(p->mask)                                                 \
 		                 : "memory", "cc", "zmm0", "zmm1", "zmm2", "zmm3", "zmm4", "zmm5", "zmm6", "zmm7", "zmm8", "zmm9",     \
 		                   "zmm10", "zmm11", "zmm12", "zmm13", "zmm14", "zmm15", "zmm16", "zmm17", "zmm18", "zmm19", "zmm20", \
-		                   "zmm21", "zmm22", "zmm23", "zmm24", "zmm25", "zmm26", "zmm27", "zmm28", "zmm29", "zmm30", "zmm31"); \
+		                   "zmm21", "zmm22", "zmm23", "zmm24", "zmm25", "zmm26", "zmm27", "zmm28", "zmm29", "zmm30", "zmm31", "k1", "k2"); \
 	}
 PRODUCTS(1) PRODUCTS(2) PRODUCTS(3) PRODUCTS(4) PRODUCTS(5) PRODUCTS(6) PRODUCTS(7)
 PRODUCTS(8) PRODUCTS(9) PRODUCTS(10) PRODUCTS(11) PRODUCTS(12) PRODUCTS(13) PRODUCTS(14)

@@ -40,7 +40,7 @@ size_t rd_roialign_scratch(const rd_kernel *k) { return table_bytes(k) * k->regi
 
 INLINE int level_of(const rd_kernel *k, const float *roi) {
 	if (k->levels == 1) return 0;
-	float area = (roi[3] - roi[1]) * (roi[4] - roi[2]);
+	float area = (roi[3] - roi[1] + k->canonical_extra) * (roi[4] - roi[2] + k->canonical_extra);
 	float level = floorf(k->canonical_level + log2f(sqrtf(area) / k->canonical_size) + 1e-6f) - k->first_level;
 	if (!(level > 0)) return 0; // also −∞ and NaN of empty regions
 	return level < k->levels - 1 ? (int)level : k->levels - 1;
@@ -138,7 +138,7 @@ static void tables(const rd_call *c, int64_t from, int64_t to) {
 	const rd_kernel *k = c->k;
 	int cap = table_cap(k);
 	for (int64_t r = from; r < to; r++) {
-		roi_box g = read_roi(k, c->src[k->levels] + 5 * r);
+		roi_box g = read_roi(k, c->src[k->rois] + 5 * r);
 		roi_table *t = (roi_table *)((char *)c->scratch + r * table_bytes(k));
 		t->level = g.level;
 		t->image = g.image;
@@ -167,70 +167,82 @@ static void tables(const rd_call *c, int64_t from, int64_t to) {
 enum { COLUMNS = 96 };
 
 // line[x] = Σ_y wy·f(y, x) of one row of bins.
-INLINE void blend_rows(v16 *line, const float *src, const rd_map *in, int columns, const int32_t *ys, int lanes) {
+INLINE void blend_rows(v16 *line, int type, const void *src, int64_t from, const rd_map *in, int columns, const int32_t *ys, int lanes) {
 	const float *w = (const float *)ys + 1 + FEW;
-	const float *r[FEW];
-	for (int j = 0; j < FEW; j++) r[j] = src + (int64_t)ys[1 + j] * in->w * in->pix;
+	int64_t r[FEW];
+	for (int j = 0; j < FEW; j++) r[j] = from + (int64_t)ys[1 + j] * in->w * in->pix;
 	if (ys[0] <= 2)
-		for (int x = 0; x < columns; x++) line[x] = w[0] * load16(r[0] + x * in->pix, lanes) + w[1] * load16(r[1] + x * in->pix, lanes);
+		for (int x = 0; x < columns; x++) line[x] = w[0] * read16as(type, 1, src, r[0] + x * in->pix, lanes) + w[1] * read16as(type, 1, src, r[1] + x * in->pix, lanes);
 	else if (ys[0] == 3)
 		for (int x = 0; x < columns; x++)
-			line[x] = w[0] * load16(r[0] + x * in->pix, lanes) + w[1] * load16(r[1] + x * in->pix, lanes) + w[2] * load16(r[2] + x * in->pix, lanes);
+			line[x] = w[0] * read16as(type, 1, src, r[0] + x * in->pix, lanes) + w[1] * read16as(type, 1, src, r[1] + x * in->pix, lanes) + w[2] * read16as(type, 1, src, r[2] + x * in->pix, lanes);
 	else
 		for (int x = 0; x < columns; x++)
-			line[x] = w[0] * load16(r[0] + x * in->pix, lanes) + w[1] * load16(r[1] + x * in->pix, lanes) +
-			          (w[2] * load16(r[2] + x * in->pix, lanes) + w[3] * load16(r[3] + x * in->pix, lanes));
+			line[x] = w[0] * read16as(type, 1, src, r[0] + x * in->pix, lanes) + w[1] * read16as(type, 1, src, r[1] + x * in->pix, lanes) +
+			          (w[2] * read16as(type, 1, src, r[2] + x * in->pix, lanes) + w[3] * read16as(type, 1, src, r[3] + x * in->pix, lanes));
+}
+
+// Bins of one region and 16 channels, from elements of one type; integers are
+// multiplied by their step at the end.
+INLINE void roialign_bins(const rd_call *c, const roi_table *t, int type, int b, int r) {
+	const rd_kernel *k = c->k;
+	const rd_map *out = &k->out, *in = &k->in[t->level];
+	const void *src = c->src[t->level];
+	int cap = table_cap(k);
+	size_t step = list_ints(k);
+	int64_t from = t->image * in->img + b * in->blk, to = r * out->img + b * out->blk;
+	int lanes = lanes16(in, b), out_lanes = lanes16(out, b);
+	v16 shift = k->shift ? load16(k->shift + b * 16, 16) : zero16();
+	const int32_t *ys = t->axis, *first_xs = t->axis + step * out->h;
+	// Rows first and columns after reads every pixel once for each row of
+	// bins; where the bins are wide, only what they sample is read.
+	int twice = cap == FEW && t->columns <= COLUMNS && t->columns < 3 * out->w;
+	for (int py = 0; py < out->h; py++, ys += step) {
+		v16 line[COLUMNS];
+		if (twice) blend_rows(line, type, src, from + t->first_x * in->pix, in, t->columns, ys, lanes);
+		const int32_t *xs = first_xs;
+		for (int px = 0; px < out->w; px++, xs += step) {
+			const float *wx = (const float *)xs + 1 + cap;
+			v16 sum;
+			if (twice) {
+				int x0 = t->first_x;
+				sum = wx[0] * line[xs[1] - x0] + wx[1] * line[xs[2] - x0] + (wx[2] * line[xs[3] - x0] + wx[3] * line[xs[4] - x0]);
+			} else if (cap == FEW) {
+				sum = zero16();
+				for (int j = 0; j < FEW; j++) {
+					int64_t row = from + (int64_t)ys[1 + j] * in->w * in->pix;
+					sum += ((const float *)ys)[1 + FEW + j] *
+					       (wx[0] * read16as(type, 1, src, row + xs[1] * in->pix, lanes) + wx[1] * read16as(type, 1, src, row + xs[2] * in->pix, lanes) +
+					        (wx[2] * read16as(type, 1, src, row + xs[3] * in->pix, lanes) + wx[3] * read16as(type, 1, src, row + xs[4] * in->pix, lanes)));
+				}
+			} else {
+				sum = zero16();
+				for (int j = 0; j < ys[0]; j++) {
+					int64_t row = from + (int64_t)ys[1 + j] * in->w * in->pix;
+					v16 part = zero16();
+					for (int l = 0; l < xs[0]; l++) part += wx[l] * read16as(type, 1, src, row + xs[1 + l] * in->pix, lanes);
+					sum += ((const float *)ys)[1 + cap + j] * part;
+				}
+			}
+			if (type >= RD_UINT8) sum *= in->step;
+			sum += shift;
+			if (k->relu) sum = max16(sum, zero16());
+			write16(out, c->dst, to + ((int64_t)py * out->w + px) * out->pix, sum, out_lanes);
+		}
+	}
 }
 
 // Items are (16 channels, region), channels outermost: a group's part of the
 // map stays in the core's cache for all regions.
 INLINE void roialign(const rd_call *c, int64_t from, int64_t to) {
-	const rd_kernel *k = c->k;
-	const rd_map *out = &k->out;
-	int cap = table_cap(k);
-	size_t step = list_ints(k);
 	for (int64_t i = from; i < to; i++) {
-		int b = (int)(i / k->regions), r = (int)(i % k->regions);
-		const roi_table *t = (const roi_table *)((const char *)c->scratch + r * table_bytes(k));
-		const rd_map *in = &k->in[t->level];
-		const float *src = c->src[t->level] + t->image * in->img + b * in->blk;
-		float *dst = c->dst + r * out->img + b * out->blk;
-		int lanes = lanes16(in, b);
-		v16 shift = k->shift ? load16(k->shift + b * 16, 16) : zero16();
-		const int32_t *ys = t->axis, *first_xs = t->axis + step * out->h;
-		// Rows first and columns after reads every pixel once for each row of
-		// bins; where the bins are wide, only what they sample is read.
-		int twice = cap == FEW && t->columns <= COLUMNS && t->columns < 3 * out->w;
-		for (int py = 0; py < out->h; py++, ys += step) {
-			v16 line[COLUMNS];
-			if (twice) blend_rows(line, src + t->first_x * in->pix, in, t->columns, ys, lanes);
-			const int32_t *xs = first_xs;
-			for (int px = 0; px < out->w; px++, xs += step) {
-				const float *wx = (const float *)xs + 1 + cap;
-				v16 sum;
-				if (twice) {
-					int x0 = t->first_x;
-					sum = wx[0] * line[xs[1] - x0] + wx[1] * line[xs[2] - x0] + (wx[2] * line[xs[3] - x0] + wx[3] * line[xs[4] - x0]);
-				} else if (cap == FEW) {
-					sum = zero16();
-					for (int j = 0; j < FEW; j++) {
-						const float *row = src + (int64_t)ys[1 + j] * in->w * in->pix;
-						sum += ((const float *)ys)[1 + FEW + j] * (wx[0] * load16(row + xs[1] * in->pix, lanes) + wx[1] * load16(row + xs[2] * in->pix, lanes) +
-						                                            (wx[2] * load16(row + xs[3] * in->pix, lanes) + wx[3] * load16(row + xs[4] * in->pix, lanes)));
-					}
-				} else {
-					sum = zero16();
-					for (int j = 0; j < ys[0]; j++) {
-						const float *row = src + (int64_t)ys[1 + j] * in->w * in->pix;
-						v16 part = zero16();
-						for (int l = 0; l < xs[0]; l++) part += wx[l] * load16(row + xs[1 + l] * in->pix, lanes);
-						sum += ((const float *)ys)[1 + cap + j] * part;
-					}
-				}
-				sum += shift;
-				if (k->relu) sum = max16(sum, zero16());
-				store16(dst + ((int64_t)py * out->w + px) * out->pix, sum, lanes);
-			}
+		int b = (int)(i / c->k->regions), r = (int)(i % c->k->regions);
+		const roi_table *t = (const roi_table *)((const char *)c->scratch + r * table_bytes(c->k));
+		switch (c->k->in[t->level].type) {
+		case RD_FLOAT32: roialign_bins(c, t, RD_FLOAT32, b, r); break;
+		case RD_BFLOAT16: roialign_bins(c, t, RD_BFLOAT16, b, r); break;
+		case RD_UINT8: roialign_bins(c, t, RD_UINT8, b, r); break;
+		case RD_SINT8: roialign_bins(c, t, RD_SINT8, b, r); break;
 		}
 	}
 }
@@ -243,29 +255,44 @@ void rd_roialign(const rd_call *c) {
 
 INLINE int clampi(int v, int hi) { return v < 0 ? 0 : v > hi ? hi : v; }
 
-INLINE void roipool(const rd_call *c, int64_t from, int64_t to) {
+// The bins of one region on its map.
+typedef struct {
+	int x0, y0;
+	float bw, bh;
+} pool_bins;
+
+// Caffe's rounding: halves away from zero, the end pixel included.
+static pool_bins bins_of(const rd_kernel *k, const roi_box *g) {
+	int x0 = (int)roundf(g->x0), y0 = (int)roundf(g->y0), w = (int)roundf(g->x1) - x0 + 1, h = (int)roundf(g->y1) - y0 + 1;
+	return (pool_bins){x0, y0, (float)(w > 1 ? w : 1) / k->bins_w, (float)(h > 1 ? h : 1) / k->bins_h};
+}
+
+// Bin i starts and ends here, at most at extent.
+INLINE int bin_start(int i, float bin, int first, int extent) { return clampi((int)floorf(i * bin) + first, extent); }
+INLINE int bin_end(int i, float bin, int first, int extent) { return clampi((int)ceilf((i + 1) * bin) + first, extent); }
+
+INLINE v16 largest(const void *src, int64_t from, const rd_map *in, int ya, int yb, int xa, int xb, int lanes) {
+	v16 best = ya < yb && xa < xb ? all16(-FLT_MAX) : zero16();
+	for (int y = ya; y < yb; y++)
+		for (int x = xa; x < xb; x++) best = max16(read16(in, src, from + ((int64_t)y * in->w + x) * in->pix, lanes), best);
+	return best;
+}
+
+INLINE void roipool(const rd_call *c, int64_t first, int64_t end) {
 	const rd_kernel *k = c->k;
 	const rd_map *out = &k->out;
-	for (int64_t i = from; i < to; i++) {
+	for (int64_t i = first; i < end; i++) {
 		int b = (int)(i / k->regions), r = (int)(i % k->regions);
-		roi_box g = read_roi(k, c->src[k->levels] + 5 * (int64_t)r);
+		roi_box g = read_roi(k, c->src[k->rois] + 5 * (int64_t)r);
 		const rd_map *in = &k->in[g.level];
-		const float *src = c->src[g.level] + g.image * in->img + b * in->blk;
-		float *dst = c->dst + r * out->img + b * out->blk;
-		int lanes = lanes16(in, b);
-		// Caffe's rounding: halves away from zero, the end pixel included.
-		int x0 = 0, y0 = 0, x1 = 0, y1 = 0;
-		if (g.valid) x0 = (int)roundf(g.x0), y0 = (int)roundf(g.y0), x1 = (int)roundf(g.x1), y1 = (int)roundf(g.y1);
-		int w = x1 - x0 + 1, h = y1 - y0 + 1;
-		float bw = (float)(w > 1 ? w : 1) / k->bins_w, bh = (float)(h > 1 ? h : 1) / k->bins_h;
+		int64_t from = g.image * in->img + b * in->blk, to = r * out->img + b * out->blk;
+		int lanes = lanes16(in, b), out_lanes = lanes16(out, b);
+		pool_bins bins = g.valid ? bins_of(k, &g) : (pool_bins){0};
 		for (int py = 0; py < out->h; py++) {
-			int ya = clampi((int)floorf(py * bh) + y0, in->h), yb = clampi((int)ceilf((py + 1) * bh) + y0, in->h);
+			int ya = bin_start(py, bins.bh, bins.y0, in->h), yb = g.valid ? bin_end(py, bins.bh, bins.y0, in->h) : 0;
 			for (int px = 0; px < out->w; px++) {
-				int xa = clampi((int)floorf(px * bw) + x0, in->w), xb = clampi((int)ceilf((px + 1) * bw) + x0, in->w);
-				v16 best = g.valid && ya < yb && xa < xb ? all16(-FLT_MAX) : zero16();
-				for (int y = ya; y < yb && g.valid; y++)
-					for (int x = xa; x < xb; x++) best = max16(load16(src + ((int64_t)y * in->w + x) * in->pix, lanes), best);
-				store16(dst + ((int64_t)py * out->w + px) * out->pix, best, lanes);
+				int xa = bin_start(px, bins.bw, bins.x0, in->w), xb = bin_end(px, bins.bw, bins.x0, in->w);
+				write16(out, c->dst, to + ((int64_t)py * out->w + px) * out->pix, largest(c->src[g.level], from, in, ya, yb, xa, xb, lanes), out_lanes);
 			}
 		}
 	}
@@ -273,3 +300,91 @@ INLINE void roipool(const rd_call *c, int64_t from, int64_t to) {
 KERNEL(roipool)
 
 void rd_roipool(const rd_call *c) { rd_parallel(PICK(roipool), c, (int64_t)blocks16(&c->k->out) * c->k->regions); }
+
+INLINE void clear_plane(float *d, const rd_map *m, int lanes) {
+	for (int64_t p = 0; p < (int64_t)m->h * m->w; p++) store16(d + p * m->pix, zero16(), lanes);
+}
+
+// Items are groups of 16 channels: one thread adds all regions, in their order.
+// A row of bins becomes a line of pixels first, which its rows then add.
+INLINE void roialign_grad(const rd_call *c, int64_t from, int64_t to) {
+	const rd_kernel *k = c->k;
+	const rd_map *out = &k->out, *dy = &k->grad;
+	int cap = table_cap(k);
+	size_t step = list_ints(k);
+	for (int64_t b = from; b < to; b++) {
+		int lanes = lanes16(out, b);
+		for (int n = 0; n < out->n; n++) clear_plane(c->dst + n * out->img + b * out->blk, out, lanes);
+		for (int r = 0; r < k->regions; r++) {
+			const roi_table *t = (const roi_table *)((const char *)c->scratch + r * table_bytes(k));
+			if (t->level != k->level) continue;
+			const float *g = c->src[k->rois + 1] + r * dy->img + b * dy->blk;
+			float *d = c->dst + t->image * out->img + b * out->blk;
+			const int32_t *ys = t->axis, *first_xs = t->axis + step * dy->h;
+			for (int py = 0; py < dy->h; py++, ys += step) {
+				const float *wy = (const float *)ys + 1 + cap;
+				for (int x0 = 0; x0 < t->columns; x0 += COLUMNS) {
+					int columns = t->columns - x0 < COLUMNS ? t->columns - x0 : COLUMNS, first = t->first_x + x0;
+					v16 line[COLUMNS];
+					for (int x = 0; x < columns; x++) line[x] = zero16();
+					const int32_t *xs = first_xs;
+					for (int px = 0; px < dy->w; px++, xs += step) {
+						const float *wx = (const float *)xs + 1 + cap;
+						v16 v = load16(g + ((int64_t)py * dy->w + px) * dy->pix, lanes);
+						for (int l = 0; l < xs[0]; l++) {
+							int x = xs[1 + l] - first;
+							if (x >= 0 && x < columns) line[x] += wx[l] * v;
+						}
+					}
+					for (int j = 0; j < ys[0]; j++) {
+						float *row = d + ((int64_t)ys[1 + j] * out->w + first) * out->pix;
+						for (int x = 0; x < columns; x++) store16(row + x * out->pix, load16(row + x * out->pix, lanes) + wy[j] * line[x], lanes);
+					}
+				}
+			}
+		}
+	}
+}
+KERNEL(roialign_grad)
+
+void rd_roialign_grad(const rd_call *c) {
+	rd_parallel(tables, c, c->k->regions);
+	rd_parallel(PICK(roialign_grad), c, blocks16(&c->k->out));
+}
+
+// Items are groups of 16 channels: one thread adds all regions, in their order,
+// each bin's gradient to the first of its maxima.
+INLINE void roipool_grad(const rd_call *c, int64_t from, int64_t to) {
+	const rd_kernel *k = c->k;
+	const rd_map *in = &k->in[k->level], *out = &k->out, *dy = &k->grad;
+	for (int64_t b = from; b < to; b++) {
+		int lanes = lanes16(out, b);
+		for (int n = 0; n < out->n; n++) clear_plane(c->dst + n * out->img + b * out->blk, out, lanes);
+		for (int r = 0; r < k->regions; r++) {
+			roi_box box = read_roi(k, c->src[k->rois] + 5 * (int64_t)r);
+			if (!box.valid || box.level != k->level) continue;
+			pool_bins bins = bins_of(k, &box);
+			const float *src = c->src[0] + box.image * in->img + b * in->blk, *g = c->src[k->rois + 1] + r * dy->img + b * dy->blk;
+			float *d = c->dst + box.image * out->img + b * out->blk;
+			for (int py = 0; py < dy->h; py++) {
+				int ya = bin_start(py, bins.bh, bins.y0, in->h), yb = bin_end(py, bins.bh, bins.y0, in->h);
+				for (int px = 0; px < dy->w; px++) {
+					int xa = bin_start(px, bins.bw, bins.x0, in->w), xb = bin_end(px, bins.bw, bins.x0, in->w);
+					v16 best = largest(src, 0, in, ya, yb, xa, xb, lanes), grad = load16(g + ((int64_t)py * dy->w + px) * dy->pix, lanes);
+					m16 left = ~(m16)zero16();
+					for (int y = ya; y < yb; y++)
+						for (int x = xa; x < xb; x++) {
+							int64_t p = (int64_t)y * in->w + x;
+							m16 here = (load16(src + p * in->pix, lanes) == best) & left;
+							left &= ~here;
+							float *at = d + p * out->pix;
+							store16(at, load16(at, lanes) + (v16)((m16)grad & here), lanes);
+						}
+				}
+			}
+		}
+	}
+}
+KERNEL(roipool_grad)
+
+void rd_roipool_grad(const rd_call *c) { rd_parallel(PICK(roipool_grad), c, blocks16(&c->k->out)); }

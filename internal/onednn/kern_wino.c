@@ -2,7 +2,7 @@
 
 #include <omp.h>
 
-#include "kern_isa.h"
+#include "kern_wino.h"
 
 // 3×3 convolution by Winograd's F(4×4, 3×3), for nChw16c and 512-bit vectors:
 //
@@ -24,8 +24,6 @@ typedef struct {
 
 enum { PANEL = RD_PANEL, GROUP = RD_GROUP };
 
-static int64_t odd_lines(int64_t floats) { return ((floats + 15) / 16 | 1) * 16; } // not all in one set of the cache
-
 static wino_plan plan_of(const rd_kernel *k) {
 	const rd_map *in = &k->in[0];
 	wino_plan p = {.rows = (in->h + 3) / 4, .cols = (in->w + 3) / 4};
@@ -33,7 +31,7 @@ static wino_plan plan_of(const rd_kernel *k) {
 	// Few channels: U is small, V and M stay in a second-level cache of 2 MB.
 	// Many: U passes through the cache once for each block, so blocks are large.
 	int few = (int64_t)in->c * k->out.c <= 128 * 128;
-	int block = few ? 4 * GROUP : 8 * GROUP;
+	int block = (k->block ? k->block : few ? 4 : 8) * GROUP;
 	// Too few tiles for all threads: share the channels out too, which repeats
 	// the first stage, about a tenth of the work.
 	p.splits = 1;
@@ -56,9 +54,6 @@ size_t rd_winograd_scratch(const rd_kernel *k) {
 	return thread_bytes(&p) * k->threads;
 }
 
-#define A 0.625f
-#define B 1.5f
-
 size_t rd_winograd_weights(int oc, int c) { return sizeof(float) * 36 * oc * c; }
 
 // G·g of three values step apart, for 16 output channels, in double precision:
@@ -77,13 +72,17 @@ INLINE void transform_weights(const d16 *g, int step, d16 *u, int ustep) {
 	u[5 * ustep] = g[2 * step];
 }
 
-// pack_channels packs the output channels [o, o+16).
-AVX512 static void pack_channels(const float *weights, int oc, int c, int o, float *u) {
+// pack_channels packs the output channels [o, o+16), READ input channels at a time.
+enum { READ = 32 };
+AVX512 static void pack_channels(const rd_source *s, int oc, int c, int o, float *u) {
+	float rows[16][READ * 9];
 	u += (int64_t)(o / PANEL * PANEL) * c + o % PANEL;
 	for (int i = 0; i < c; i++, u += PANEL) {
+		if (i % READ == 0)
+			for (int l = 0; l < 16; l++) rd_read(s, o + l, (int64_t)i * 9, (int64_t)(c - i < READ ? c - i : READ) * 9, rows[l]);
 		d16 g[9], t[18], d[36];
 		for (int k = 0; k < 9; k++)
-			for (int l = 0; l < 16; l++) g[k][l] = weights[((int64_t)(o + l) * c + i) * 9 + k];
+			for (int l = 0; l < 16; l++) g[k][l] = rows[l][i % READ * 9 + k];
 		for (int x = 0; x < 3; x++) transform_weights(g + x, 3, t + x, 3);
 		for (int y = 0; y < 6; y++) transform_weights(t + y * 3, 1, d + y * 6, 1);
 		for (int k = 0; k < 36; k++) *(v16 *)(u + (int64_t)k * oc * c) = __builtin_convertvector(d[k], v16);
@@ -91,23 +90,47 @@ AVX512 static void pack_channels(const float *weights, int oc, int c, int o, flo
 }
 
 // U[36][O/32][C][32] = G g Gᵀ
-void rd_winograd_pack(const float *weights, int oc, int c, float *u) {
+void rd_winograd_pack(RD_SOURCE, int oc, int c, float *u) {
+	rd_source s = {floats, half, scale, (int64_t)c * 9};
 #pragma omp parallel for
-	for (int o = 0; o < oc; o += 16) pack_channels(weights, oc, c, o, u);
+	for (int o = 0; o < oc; o += 16) pack_channels(&s, oc, c, o, u);
 }
 
-// Bᵀ of six values that lie step apart, in place.
-INLINE void transform_in(v16 *d, int step) {
-	v16 d0 = d[0], d1 = d[step], d2 = d[2 * step], d3 = d[3 * step], d4 = d[4 * step], d5 = d[5 * step];
-	v16 ea = d4 - B * B * d2, oa = d3 - B * B * d1;
-	v16 eb = d4 - A * A * d2, ob = d3 - A * A * d1;
-	d[0] = A * A * B * B * d0 - (A * A + B * B) * d2 + d4;
-	d[step] = ea + A * oa;
-	d[2 * step] = ea - A * oa;
-	d[3 * step] = eb + B * ob;
-	d[4 * step] = eb - B * ob;
-	d[5 * step] = A * A * B * B * d1 - (A * A + B * B) * d3 + d5;
+// The same of weights that change, in single precision: items are 16 output
+// channels. Transposed, the filters are those of the gradient: channels change
+// places and each filter is turned.
+INLINE void transform_weights_once(const v16 *g, int step, v16 *u, int ustep) {
+	const float a = A, b = B, na = 1 / (2 * a * a * (a * a - b * b)), nb = 1 / (2 * b * b * (b * b - a * a)), n0 = 1 / (a * a * b * b);
+	v16 ea = (g[0] + a * a * g[2 * step]) * na, oa = a * na * g[step];
+	v16 eb = (g[0] + b * b * g[2 * step]) * nb, ob = b * nb * g[step];
+	u[0] = n0 * g[0];
+	u[ustep] = ea + oa;
+	u[2 * ustep] = ea - oa;
+	u[3 * ustep] = eb + ob;
+	u[4 * ustep] = eb - ob;
+	u[5 * ustep] = g[2 * step];
 }
+
+AVX512 static void repack_winograd(const rd_call *call, int64_t from, int64_t to) {
+	const rd_kernel *k = call->k;
+	int64_t oc = k->rows, c = k->per_row;
+	const float *w = call->src[0];
+	for (int64_t o = from * 16; o < to * 16; o += 16) {
+		float *u = call->dst + o / PANEL * PANEL * c + o % PANEL;
+		for (int64_t i = 0; i < c; i++, u += PANEL) {
+			v16 g[9], t[18], d[36];
+			for (int l = 0; l < 16; l++) {
+				const float *f = k->transposed ? w + (i * oc + o + l) * 9 : w + ((o + l) * c + i) * 9;
+				float s = !k->scale ? 1 : k->scale[k->transposed ? i : o + l];
+				for (int e = 0; e < 9; e++) g[e][l] = s * f[k->transposed ? 8 - e : e];
+			}
+			for (int x = 0; x < 3; x++) transform_weights_once(g + x, 3, t + x, 3);
+			for (int y = 0; y < 6; y++) transform_weights_once(t + y * 3, 1, d + y * 6, 1);
+			for (int e = 0; e < 36; e++) *(v16 *)(u + e * oc * c) = d[e];
+		}
+	}
+}
+void rd_repack_winograd(const rd_call *c) { rd_parallel(repack_winograd, c, c->k->rows / 16); }
 
 // Aᵀ: six values step apart to four, in place.
 INLINE void transform_out(v16 *m, int step) {
@@ -120,31 +143,8 @@ INLINE void transform_out(v16 *m, int step) {
 	m[3 * step] = A * A * A * da + B * B * B * db + m5;
 }
 
-AVX512 static void in_tile(const float *plane, int h, int w, int y0, int x0, float *v, int64_t vstep) {
-	v16 d[36];
-	if (y0 >= 0 && x0 >= 0 && y0 + 6 <= h && x0 + 6 <= w) {
-		for (int y = 0; y < 6; y++) // what the next tile but one reads anew
-			for (int x = 10; x < 14; x++) __builtin_prefetch(plane + ((int64_t)(y0 + y) * w + x0 + x) * 16, 0, 3);
-		for (int y = 0; y < 6; y++)
-			for (int x = 0; x < 6; x++) d[y * 6 + x] = *(const v16 *)(plane + ((int64_t)(y0 + y) * w + x0 + x) * 16);
-	} else {
-		for (int y = 0; y < 6; y++)
-			for (int x = 0; x < 6; x++) {
-				int yy = y0 + y, xx = x0 + x;
-				d[y * 6 + x] = yy >= 0 && yy < h && xx >= 0 && xx < w ? *(const v16 *)(plane + ((int64_t)yy * w + xx) * 16) : zero16();
-			}
-	}
-#pragma GCC unroll 6
-	for (int x = 0; x < 6; x++) transform_in(d + x, 6);
-#pragma GCC unroll 6
-	for (int y = 0; y < 6; y++) {
-		transform_in(d + y * 6, 1);
-		for (int x = 0; x < 6; x++) *(v16 *)(v + (y * 6 + x) * vstep) = d[y * 6 + x];
-	}
-}
-
 // Writes the 4×4 results, or their 2×2 maxima, that lie inside the map.
-AVX512 static void out_tile(const rd_kernel *k, const float *m, int64_t mstep, v16 shift, float *plane, int y0, int x0) {
+AVX512 static void out_tile(const rd_kernel *k, const float *m, int64_t mstep, v16 shift, float *plane, const float *mask, int y0, int x0) {
 	v16 d[36];
 	for (int i = 0; i < 36; i++) d[i] = *(const v16 *)(m + i * mstep);
 #pragma GCC unroll 6
@@ -172,6 +172,7 @@ AVX512 static void out_tile(const rd_kernel *k, const float *m, int64_t mstep, v
 			v16 v = d[y * 6 + x];
 			if (k->sum) v += *at;
 			if (k->relu) v = max16(v, zero16());
+			if (mask) v = masked16(v, *(const v16 *)(mask + ((int64_t)(y0 + y) * w + x0 + x) * 16));
 			*at = v;
 		}
 }
@@ -208,7 +209,8 @@ AVX512 static void tile_block(const rd_call *c, const wino_plan *p, int first, i
 			v16 shift = k->shift ? load16(k->shift + o + q, 16) : zero16();
 			for (int t = 0; t < count; t++) {
 				int n = (first + t) / per_image, at = (first + t) % per_image;
-				out_tile(k, m + (q / 16) * vblk + t * 16, p->mstep, shift, c->dst + n * out->img + (o + q) / 16 * out->blk, at / p->cols * 4, at % p->cols * 4);
+				int64_t plane = n * out->img + (o + q) / 16 * out->blk;
+				out_tile(k, m + (q / 16) * vblk + t * 16, p->mstep, shift, c->dst + plane, k->mask ? c->src[k->mask] + plane : NULL, at / p->cols * 4, at % p->cols * 4);
 			}
 		}
 	}

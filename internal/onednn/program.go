@@ -79,6 +79,9 @@ func (p *Program) Run(bases *[Regions]uintptr, cancel *Flag) error {
 	return check(s, "step %d", p.at)
 }
 
+// Steps returns the number of steps that the program was made for.
+func (p *Program) Steps() int { return len(p.nanos) }
+
 // Time returns how long a step took in the last run.
 func (p *Program) Time(step int) time.Duration { return time.Duration(p.nanos[step]) }
 
@@ -93,13 +96,27 @@ func (p *Program) AddReorder(r *Primitive, src, dst, scratch Ref) error {
 }
 
 // Array describes an operand of a kernel of ours: [N C H W], or [R C] as rows,
-// in any layout but NCHW.
+// in any layout but NCHW; other types than float32 in NHWC and Rows.
 type Array struct {
 	Shape  nd.Shape
 	Layout Layout
+	Type   Type
+	Step   float32 // of integers
 }
 
+// Bytes returns the memory that the array takes.
+func (a Array) Bytes() int64 { return a.Layout.Bytes(a.Shape) / Float32.Size() * a.Type.Size() }
+
 func (a Array) c() C.rd_map {
+	m := a.strides()
+	m._type = C.int(a.Type)
+	if a.Type.Integer() {
+		m.step, m.inverse = C.float(a.Step), C.float(1/a.Step)
+	}
+	return m
+}
+
+func (a Array) strides() C.rd_map {
 	if a.Layout == Rows { // as an image of one pixel a row
 		r, c := a.Shape[0], a.Shape[1]
 		return C.rd_map{n: 1, c: C.int(c), h: C.int(r), w: 1, blk: 16, pix: C.int64_t(c)}
@@ -134,12 +151,16 @@ func newKernel(kind C.int, out Array, in ...Array) *Kernel {
 }
 
 // Pointwise returns relu(in[0]·scale + shift + in[1]). scale and shift are
-// blocks with one float a channel, zeros up to a multiple of 16, or both nil.
+// blocks with one float a channel, zeros up to a multiple of 16, or nil; there
+// is no shift without a scale.
 func Pointwise(out Array, relu bool, scale, shift *Block, in ...Array) *Kernel {
 	k := newKernel(C.RD_POINTWISE, out, in...)
 	k.c.relu = flag(relu)
 	if scale != nil {
-		k.c.scale, k.c.shift = (*C.float)(scale.p), (*C.float)(shift.p)
+		k.c.scale = (*C.float)(scale.p)
+	}
+	if shift != nil {
+		k.c.shift = (*C.float)(shift.p)
 	}
 	return k
 }
@@ -178,12 +199,12 @@ func RoIPool(op nn.RoIPool, out Array, levels ...Array) *Kernel {
 
 func newRegions(kind C.int, p nn.Pyramid, h, w int, out Array, levels []Array) *Kernel {
 	k := newKernel(kind, out, levels...)
-	k.c.regions, k.c.bins_h, k.c.bins_w = C.int(out.Shape[0]), C.int(h), C.int(w)
+	k.c.regions, k.c.bins_h, k.c.bins_w, k.c.rois = C.int(out.Shape[0]), C.int(h), C.int(w), C.int(len(levels))
 	for i, s := range p.Scales {
 		k.c.spatial[i] = C.float(s)
 	}
 	k.c.canonical_level, k.c.first_level = C.int(p.CanonicalLevel), C.int(firstLevel(p))
-	k.c.canonical_size = C.float(p.CanonicalSize)
+	k.c.canonical_size, k.c.canonical_extra = C.float(p.CanonicalSize), C.float(p.Extra)
 	return k
 }
 
@@ -194,10 +215,12 @@ func firstLevel(p nn.Pyramid) int { return int(math.Round(-math.Log2(p.Scales[0]
 // F(4×4, 3×3): relu(conv + shift), plus what is in out before the ReLU if sum
 // is set. Both arrays are NChw16c; channels are multiples of 16, out's of 32.
 // With pool, out is the 2×2 maxima of the result. The sources are the map and
-// weights from [PackWinograd]; scratch memory is for the given number of threads.
-func Winograd(threads int, shift *Block, sum, relu, pool bool, out, in Array) *Kernel {
+// weights from [PackWinograd]; scratch memory is for the given number of threads,
+// each of which works on block groups of 14 tiles at a time; 0: 4 or 8.
+func Winograd(threads, block int, shift *Block, sum, relu, pool bool, out, in Array) *Kernel {
 	k := newKernel(C.RD_WINOGRAD, out, in)
 	k.c.sum, k.c.relu, k.c.pool, k.c.threads = flag(sum), flag(relu), flag(pool), C.int(threads)
+	k.c.block = C.int(block)
 	if shift != nil {
 		k.c.shift = (*C.float)(shift.p)
 	}
@@ -219,27 +242,6 @@ func Gemm(threads, stride int, shift *Block, sum, relu bool, out, in Array) *Ker
 		k.c.shift = (*C.float)(shift.p)
 	}
 	return k
-}
-
-// PackGemm lays weights [oc c pixels] out for [Gemm], in a new block. With
-// more than one pixel they are for rows of CHWn16c arrays of so many pixels.
-func PackGemm(weights []float32, oc, c, pixels int) (*Block, error) {
-	b, err := Alloc(int64(C.rd_gemm_weights(C.int(oc), C.int((c+15)/16*16*pixels))))
-	if err != nil {
-		return nil, err
-	}
-	C.rd_gemm_pack((*C.float)(&weights[0]), C.int(oc), C.int(c), C.int(pixels), (*C.float)(b.p))
-	return b, nil
-}
-
-// PackWinograd transforms weights [oc c 3 3] for [Winograd], in a new block.
-func PackWinograd(weights []float32, oc, c int) (*Block, error) {
-	b, err := Alloc(int64(C.rd_winograd_weights(C.int(oc), C.int(c))))
-	if err != nil {
-		return nil, err
-	}
-	C.rd_winograd_pack((*C.float)(&weights[0]), C.int(oc), C.int(c), (*C.float)(b.p))
-	return b, nil
 }
 
 // ScratchSize returns the bytes of scratch memory that a run needs.

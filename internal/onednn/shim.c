@@ -17,10 +17,10 @@
 	} while (0)
 
 // start_team makes OpenMP's threads with all signals blocked, which they
-// inherit: oneDNN's generated code moves the stack pointer about, so that a
-// handler's frame on a thread without a signal stack of its own overwrites the
-// heap (a profiler's signals crash its matrix products in plain C too). The
-// team lives as long as the calling thread.
+// inherit: a profiler's signals on them crash oneDNN's matrix products with a
+// damaged heap, in plain C too. Our guess is that its generated code moves the
+// stack pointer about, and a handler's frame then lies where it must not: the
+// team has no signal stacks of its own. It lives as long as the calling thread.
 static void start_team(int threads) {
 	sigset_t all, before;
 	sigfillset(&all);
@@ -68,6 +68,11 @@ void *rd_alloc(size_t bytes) {
 	return start;
 }
 
+void *rd_reserve(size_t bytes) {
+	void *m = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	return m == MAP_FAILED ? NULL : m;
+}
+
 void rd_free(void *p, size_t bytes) {
 	if (bytes < 4 * HUGE_PAGE)
 		free(p);
@@ -75,30 +80,57 @@ void rd_free(void *p, size_t bytes) {
 		munmap(p, (bytes + 4095) & ~(size_t)4095);
 }
 
-static dnnl_status_t describe(dnnl_memory_desc_t *d, const int dims[4], int layout) {
+static const dnnl_data_type_t data_types[] = {[RD_FLOAT32] = dnnl_f32, [RD_BFLOAT16] = dnnl_bf16, [RD_UINT8] = dnnl_u8, [RD_SINT8] = dnnl_s8};
+
+static dnnl_status_t describe(dnnl_memory_desc_t *d, const int dims[4], int layout, int type) {
 	static const dnnl_format_tag_t tags[] = {[RD_NCHW] = dnnl_nchw, [RD_NHWC] = dnnl_nhwc, [RD_NCHW16C] = dnnl_nChw16c, [RD_ROWS] = dnnl_nc};
 	dnnl_dims_t d64 = {dims[0], dims[1], dims[2], dims[3]};
-	return dnnl_memory_desc_init_by_tag(d, layout == RD_ROWS ? 2 : 4, d64, dnnl_f32, tags[layout]);
+	return dnnl_memory_desc_init_by_tag(d, layout == RD_ROWS ? 2 : 4, d64, data_types[type], tags[layout]);
 }
 
-// create makes the primitive of an operation descriptor and asks what it chose.
-static dnnl_status_t create(rd_engine *e, const_dnnl_op_desc_t op, int sum, int relu, rd_primitive **out) {
+// weights_type returns the type of weights that are multiplied with the given one.
+static dnnl_data_type_t weights_type(int type) { return type == RD_FLOAT32 || type == RD_BFLOAT16 ? data_types[type] : dnnl_s8; }
+
+// An operation and its gradients: descriptors of the arrays as they are (0) and
+// as the operation itself would have them (1), which is a gradient's hint. That
+// has one type throughout, that of what is multiplied.
+typedef struct {
+	dnnl_memory_desc_t src[2], weights[2], dst[2], bias;
+} arrays;
+
+static dnnl_status_t describe_all(arrays *a, const rd_types *t, int direction, const int x[4], int xl, const int y[4], int yl, int wn, const dnnl_dims_t w, dnnl_format_tag_t tag) {
+	int operand = direction == RD_TO_INPUT ? t->dst : t->src;
+	TRY(describe(&a->src[0], x, xl, t->src));
+	TRY(describe(&a->dst[0], y, yl, t->dst));
+	TRY(describe(&a->src[1], x, xl, operand));
+	TRY(describe(&a->dst[1], y, yl, operand));
+	TRY(dnnl_memory_desc_init_by_tag(&a->weights[1], wn, w, weights_type(operand), tag));
+	TRY(dnnl_memory_desc_init_by_tag(&a->weights[0], wn, w, direction == RD_TO_WEIGHTS ? dnnl_f32 : weights_type(operand), tag));
+	return dnnl_memory_desc_init_by_tag(&a->bias, 1, w, dnnl_f32, dnnl_x);
+}
+
+// create makes the primitive of an operation descriptor and asks what it chose;
+// a gradient's descriptor stands after that of the operation itself, hint.
+static dnnl_status_t create(rd_engine *e, const_dnnl_op_desc_t op, const rd_types *t, int oc, int sum, int relu, int direction, const_dnnl_op_desc_t hint, rd_primitive **out) {
 	dnnl_primitive_attr_t attr = NULL;
 	dnnl_post_ops_t post = NULL;
-	dnnl_primitive_desc_t pd = NULL;
+	dnnl_primitive_desc_t pd = NULL, forward = NULL;
 	rd_primitive *p = calloc(1, sizeof *p);
 	dnnl_status_t s = p ? dnnl_primitive_attr_create(&attr) : dnnl_out_of_memory;
 	if (!s) s = dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
+	if (!s && hint) s = dnnl_primitive_desc_create(&forward, hint, attr, e->engine, NULL);
 	if (!s) s = dnnl_post_ops_create(&post);
-	if (!s && sum) s = dnnl_post_ops_append_sum(post, 1);
+	if (!s && t->scales) s = dnnl_primitive_attr_set_output_scales(attr, oc, 1 << 1, t->scales);
+	if (!s && sum) s = t->src == RD_FLOAT32 ? dnnl_post_ops_append_sum(post, 1) : dnnl_post_ops_append_sum_v2(post, t->sum_scale, data_types[t->sum]);
 	if (!s && relu) s = dnnl_post_ops_append_eltwise(post, 1, dnnl_eltwise_relu, 0, 0);
 	if (!s) s = dnnl_primitive_attr_set_post_ops(attr, post);
-	if (!s) s = dnnl_primitive_desc_create(&pd, op, attr, e->engine, NULL);
+	if (!s) s = dnnl_primitive_desc_create(&pd, op, attr, e->engine, forward);
 	if (!s) s = dnnl_primitive_create(&p->primitive, pd);
 	if (!s) {
-		p->src = *dnnl_primitive_desc_query_md(pd, dnnl_query_src_md, 0);
-		p->dst = *dnnl_primitive_desc_query_md(pd, dnnl_query_dst_md, 0);
-		p->weights = *dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
+		p->direction = direction;
+		p->src = *dnnl_primitive_desc_query_md(pd, direction == RD_TO_INPUT ? dnnl_query_diff_src_md : dnnl_query_src_md, 0);
+		p->dst = *dnnl_primitive_desc_query_md(pd, direction == RD_FORWARD ? dnnl_query_dst_md : dnnl_query_diff_dst_md, 0);
+		p->weights = *dnnl_primitive_desc_query_md(pd, direction == RD_TO_WEIGHTS ? dnnl_query_diff_weights_md : dnnl_query_weights_md, 0);
 		p->bias = *dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 1);
 		p->scratch = *dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
 		const char *impl = NULL;
@@ -108,6 +140,7 @@ static dnnl_status_t create(rd_engine *e, const_dnnl_op_desc_t op, int sum, int 
 	} else if (p)
 		rd_primitive_free(p);
 	if (pd) dnnl_primitive_desc_destroy(pd);
+	if (forward) dnnl_primitive_desc_destroy(forward);
 	if (post) dnnl_post_ops_destroy(post);
 	if (attr) dnnl_primitive_attr_destroy(attr);
 	return s;
@@ -118,32 +151,42 @@ void rd_primitive_free(rd_primitive *p) {
 	free(p);
 }
 
-int rd_conv_new(rd_engine *e, const rd_conv *c, rd_primitive **out) {
-	dnnl_memory_desc_t src, weights, bias, dst;
-	TRY(describe(&src, (int[]){c->n, c->c, c->h, c->w}, c->src));
-	TRY(describe(&dst, (int[]){c->n, c->oc, c->oh, c->ow}, c->dst));
-	dnnl_dims_t w = {c->oc, c->c, c->kh, c->kw}, b = {c->oc};
-	TRY(dnnl_memory_desc_init_by_tag(&weights, 4, w, dnnl_f32, dnnl_format_tag_any));
-	TRY(dnnl_memory_desc_init_by_tag(&bias, 1, b, dnnl_f32, dnnl_x));
+int rd_conv_new(rd_engine *e, const rd_conv *c, const rd_types *t, int direction, rd_primitive **out) {
+	arrays a;
+	dnnl_dims_t w = {c->oc, c->c, c->kh, c->kw};
+	TRY(describe_all(&a, t, direction, (int[]){c->n, c->c, c->h, c->w}, c->src, (int[]){c->n, c->oc, c->oh, c->ow}, c->dst, 4, w, dnnl_format_tag_any));
 	dnnl_dims_t stride = {c->stride, c->stride}, left = {c->pad, c->pad};
 	dnnl_dims_t right = {(c->oh - 1) * c->stride + c->kh - c->h - c->pad, (c->ow - 1) * c->stride + c->kw - c->w - c->pad};
-	dnnl_convolution_desc_t d;
-	TRY(dnnl_convolution_forward_desc_init(&d, dnnl_forward_inference, c->winograd ? dnnl_convolution_winograd : dnnl_convolution_direct, &src,
-	                                       &weights, c->bias ? &bias : NULL, &dst, stride, left, right));
-	return create(e, &d, c->sum, c->relu, out);
+	dnnl_alg_kind_t kind = c->winograd ? dnnl_convolution_winograd : dnnl_convolution_direct;
+	dnnl_convolution_desc_t d, g;
+	if (direction == RD_FORWARD) {
+		TRY(dnnl_convolution_forward_desc_init(&d, dnnl_forward_inference, kind, &a.src[0], &a.weights[0], c->bias ? &a.bias : NULL, &a.dst[0], stride, left, right));
+		return create(e, &d, t, c->oc, c->sum, c->relu, direction, NULL, out);
+	}
+	TRY(dnnl_convolution_forward_desc_init(&d, dnnl_forward_training, kind, &a.src[1], &a.weights[1], NULL, &a.dst[1], stride, left, right));
+	if (direction == RD_TO_INPUT)
+		TRY(dnnl_convolution_backward_data_desc_init(&g, kind, &a.src[0], &a.weights[0], &a.dst[0], stride, left, right));
+	else
+		TRY(dnnl_convolution_backward_weights_desc_init(&g, kind, &a.src[0], &a.weights[0], NULL, &a.dst[0], stride, left, right));
+	return create(e, &g, t, 0, 0, 0, direction, &d, out);
 }
 
-int rd_linear_new(rd_engine *e, const rd_linear *l, rd_primitive **out) {
-	dnnl_memory_desc_t src, weights, bias, dst;
-	int four = l->src != RD_ROWS;
-	TRY(describe(&src, (int[]){l->rows, l->c, l->h, l->w}, l->src));
-	TRY(describe(&dst, (int[]){l->rows, l->oc, 0, 0}, RD_ROWS));
-	dnnl_dims_t w = {l->oc, l->c, l->h, l->w}, b = {l->oc};
-	TRY(dnnl_memory_desc_init_by_tag(&weights, four ? 4 : 2, w, dnnl_f32, dnnl_format_tag_any));
-	TRY(dnnl_memory_desc_init_by_tag(&bias, 1, b, dnnl_f32, dnnl_x));
-	dnnl_inner_product_desc_t d;
-	TRY(dnnl_inner_product_forward_desc_init(&d, dnnl_forward_inference, &src, &weights, &bias, &dst));
-	return create(e, &d, 0, l->relu, out);
+int rd_linear_new(rd_engine *e, const rd_linear *l, const rd_types *t, int direction, rd_primitive **out) {
+	arrays a;
+	dnnl_dims_t w = {l->oc, l->c, l->h, l->w};
+	TRY(describe_all(&a, t, direction, (int[]){l->rows, l->c, l->h, l->w}, l->src, (int[]){l->rows, l->oc, 0, 0}, RD_ROWS, l->src == RD_ROWS ? 2 : 4, w,
+	                 l->plain ? dnnl_ab : dnnl_format_tag_any));
+	dnnl_inner_product_desc_t d, g;
+	if (direction == RD_FORWARD) {
+		TRY(dnnl_inner_product_forward_desc_init(&d, dnnl_forward_inference, &a.src[0], &a.weights[0], &a.bias, &a.dst[0]));
+		return create(e, &d, t, l->oc, 0, l->relu, direction, NULL, out);
+	}
+	TRY(dnnl_inner_product_forward_desc_init(&d, dnnl_forward_training, &a.src[1], &a.weights[1], NULL, &a.dst[1]));
+	if (direction == RD_TO_INPUT)
+		TRY(dnnl_inner_product_backward_data_desc_init(&g, &a.src[0], &a.weights[0], &a.dst[0]));
+	else
+		TRY(dnnl_inner_product_backward_weights_desc_init(&g, &a.src[0], &a.weights[0], NULL, &a.dst[0]));
+	return create(e, &g, t, 0, 0, 0, direction, &d, out);
 }
 
 static dnnl_status_t reorder(rd_engine *e, const dnnl_memory_desc_t *src, const dnnl_memory_desc_t *dst, rd_primitive **out) {
@@ -168,16 +211,32 @@ static dnnl_status_t reorder(rd_engine *e, const dnnl_memory_desc_t *src, const 
 
 int rd_reorder_new(rd_engine *e, const int dims[4], int from, int to, rd_primitive **out) {
 	dnnl_memory_desc_t src, dst;
-	TRY(describe(&src, dims, from));
-	TRY(describe(&dst, dims, to));
+	TRY(describe(&src, dims, from, RD_FLOAT32));
+	TRY(describe(&dst, dims, to, RD_FLOAT32));
 	return reorder(e, &src, &dst, out);
 }
 
 size_t rd_weights_size(const rd_primitive *p) { return dnnl_memory_desc_get_size(&p->weights); }
 
-int rd_pack(rd_engine *e, const rd_primitive *p, const float *weights, void *packed) {
+// row_major describes p's weights as a model has them.
+static dnnl_status_t row_major(const rd_primitive *p, dnnl_memory_desc_t *d) {
+	return dnnl_memory_desc_init_by_tag(d, p->weights.ndims, p->weights.dims, p->weights.data_type == dnnl_s8 ? dnnl_s8 : dnnl_f32, p->weights.ndims == 4 ? dnnl_abcd : dnnl_ab);
+}
+
+int rd_weights_plain(const rd_primitive *p) {
 	dnnl_memory_desc_t dense;
-	TRY(dnnl_memory_desc_init_by_tag(&dense, p->weights.ndims, p->weights.dims, dnnl_f32, p->weights.ndims == 4 ? dnnl_abcd : dnnl_ab));
+	return row_major(p, &dense) == dnnl_success && dnnl_memory_desc_equal(&dense, &p->weights);
+}
+
+int rd_weights_reorder_new(rd_engine *e, const rd_primitive *p, int back, rd_primitive **out) {
+	dnnl_memory_desc_t dense;
+	TRY(row_major(p, &dense));
+	return back ? reorder(e, &p->weights, &dense, out) : reorder(e, &dense, &p->weights, out);
+}
+
+int rd_pack(rd_engine *e, const rd_primitive *p, const void *weights, void *packed) {
+	dnnl_memory_desc_t dense;
+	TRY(row_major(p, &dense));
 	rd_primitive *r = NULL;
 	TRY(reorder(e, &dense, &p->weights, &r));
 	void *scratch = NULL;
@@ -247,10 +306,11 @@ int rd_add_conv(rd_program *p, const rd_primitive *c, rd_ref src, rd_ref weights
 	rd_step *s = new_step(p);
 	if (!s) return dnnl_invalid_arguments;
 	s->primitive = c->primitive;
-	TRY(add_arg(p, s, DNNL_ARG_SRC, &c->src, src));
-	TRY(add_arg(p, s, DNNL_ARG_WEIGHTS, &c->weights, weights));
-	if (c->bias.ndims) TRY(add_arg(p, s, DNNL_ARG_BIAS, &c->bias, bias));
-	TRY(add_arg(p, s, DNNL_ARG_DST, &c->dst, dst));
+	int to = c->direction;
+	TRY(add_arg(p, s, to == RD_TO_INPUT ? DNNL_ARG_DIFF_SRC : DNNL_ARG_SRC, &c->src, src));
+	TRY(add_arg(p, s, to == RD_TO_WEIGHTS ? DNNL_ARG_DIFF_WEIGHTS : DNNL_ARG_WEIGHTS, &c->weights, weights));
+	if (to == RD_FORWARD && c->bias.ndims) TRY(add_arg(p, s, DNNL_ARG_BIAS, &c->bias, bias));
+	TRY(add_arg(p, s, to == RD_FORWARD ? DNNL_ARG_DST : DNNL_ARG_DIFF_DST, &c->dst, dst));
 	if (dnnl_memory_desc_get_size(&c->scratch)) TRY(add_arg(p, s, DNNL_ARG_SCRATCHPAD, &c->scratch, scratch));
 	return 0;
 }

@@ -27,13 +27,18 @@ type Config struct {
 	// Scale multiplies 8-bit levels before Mean is subtracted: 1/255 for
 	// models of PyTorch, 1 for models of Caffe.
 	Scale float64 `json:"scale"`
-	// Mean is subtracted from the scaled levels, then Std divides.
+	// Mean is subtracted from the scaled levels, then Std divides. Caffe's code
+	// subtracts before it resizes: interpolation being linear with weights that
+	// add up to 1, that is the same.
 	Mean [3]float32 `json:"mean"`
 	Std  [3]float32 `json:"std"`
 	// ShortSide is the length in network pixels to which the image's shorter
 	// side is brought, unless the longer side would exceed LongSide.
 	ShortSide int `json:"min_size"`
 	LongSide  int `json:"max_size"`
+	// RoundSize rounds the sides of the scaled image to the nearest pixel (Caffe,
+	// detectron2, mmdetection) instead of down (torchvision).
+	RoundSize bool `json:"round_size,omitempty"`
 	// PadMultiple: a batch's height and width are rounded up to a multiple of
 	// it. More padding than that would change the network's results.
 	PadMultiple int `json:"size_divisible"`
@@ -90,7 +95,15 @@ func (c Config) Validate() error {
 // reciprocal times the side (that is how torch divides a number by a tensor),
 // and the sizes are floor(size·scale) in float64. A side never falls below one
 // pixel, where torchvision fails.
+//
+// With RoundSize all is float64 and the sizes are floor(size·scale + 0.5).
 func (c Config) Plan(width, height int) (det.View, nd.Shape) {
+	if c.RoundSize {
+		scale := min(float64(c.ShortSide)/float64(min(width, height)), float64(c.LongSide)/float64(max(width, height)))
+		round := func(side int) int { return max(1, int(math.Floor(float64(side)*scale+0.5))) }
+		view := det.View{Width: width, Height: height, ScaledWidth: round(width), ScaledHeight: round(height)}
+		return view, c.BatchShape(view)
+	}
 	short := float32(1) / float32(min(width, height)) * float32(c.ShortSide)
 	long := float32(1) / float32(max(width, height)) * float32(c.LongSide)
 	scale := float64(min(short, long))

@@ -47,6 +47,33 @@ func TestPlanIsTorchvisions(t *testing.T) {
 	}
 }
 
+// TestPlanRounds gives the sizes that cv2.resize with one factor for both
+// sides gives (py-faster-rcnn's 600 and 1000), where torchvision rounds down.
+func TestPlanRounds(t *testing.T) {
+	c := DefaultConfig()
+	c.ShortSide, c.LongSide, c.PadMultiple = 600, 1000, 1
+	for _, tt := range []struct{ w, h, roundW, roundH, downW, downH int }{
+		{500, 375, 800, 600, 800, 600},
+		{353, 500, 600, 850, 599, 849}, // 849.86; torchvision's float32 scale loses a pixel of 600
+		{500, 291, 1000, 582, 1000, 582},
+		{640, 333, 1000, 520, 1000, 520}, // 520.3
+		{500, 287, 1000, 574, 1000, 574},
+		{334, 500, 600, 898, 600, 898}, // 898.2
+		{335, 500, 600, 896, 600, 895}, // 895.5
+	} {
+		for _, round := range []bool{true, false} {
+			c.RoundSize = round
+			w, h := tt.downW, tt.downH
+			if round {
+				w, h = tt.roundW, tt.roundH
+			}
+			if v, _ := c.Plan(tt.w, tt.h); v.ScaledWidth != w || v.ScaledHeight != h {
+				t.Errorf("%dx%d, round %v: %dx%d, want %dx%d", tt.w, tt.h, round, v.ScaledWidth, v.ScaledHeight, w, h)
+			}
+		}
+	}
+}
+
 func TestPlanKeepsAPixel(t *testing.T) {
 	c := DefaultConfig()
 	for _, size := range [][2]int{{1, 100000}, {100000, 1}, {1, 1}} {

@@ -50,43 +50,41 @@ func Decode(r io.Reader, limits Limits) (image.Image, error) {
 		return nil, fmt.Errorf("transform: %w", err)
 	}
 	head = head[:n]
-	kind := sniff(head)
-	if kind != "jpeg" && kind != "png" {
-		return nil, fmt.Errorf("transform: %w: %s", ErrFormat, kind)
+	kind, err := known(head)
+	if err != nil {
+		return nil, err
 	}
 	rest, err := io.ReadAll(io.LimitReader(r, max(0, limits.Bytes-int64(n))+1))
 	if err != nil {
 		return nil, fmt.Errorf("transform: %w", err)
 	}
 	data := append(head, rest...)
-	if int64(len(data)) > limits.Bytes {
-		return nil, fmt.Errorf("transform: %w: the file has more than %d bytes", ErrTooLarge, limits.Bytes)
-	}
+	return decode(data, kind, limits)
+}
 
-	var h header
-	if kind == "png" {
-		h, err = pngHeader(data)
-	} else {
-		h, err = jpegHeader(data)
-	}
+// DecodeBytes is [Decode] of a file that is in memory: it makes no copy.
+func DecodeBytes(data []byte, limits Limits) (image.Image, error) {
+	kind, err := known(data)
 	if err != nil {
-		return nil, damaged(kind, err)
+		return nil, err
 	}
-	pixels := int64(h.width) * int64(h.height)
-	if h.orientation != 1 {
-		h.memory += 8 * pixels // a copy in RGB and a turned one
-	}
-	switch {
-	case max(h.width, h.height) > maxPhotoSide:
-		return nil, fmt.Errorf("transform: %w: %dx%d has a side of more than %d pixels", ErrTooLarge, h.width, h.height, maxPhotoSide)
-	case pixels > limits.Pixels:
-		return nil, fmt.Errorf("transform: %w: %dx%d is more than %d megapixels", ErrTooLarge, h.width, h.height, limits.Pixels/1e6)
-	case h.memory > limits.Memory:
-		return nil, fmt.Errorf("transform: %w: decoding %dx%d takes %d MiB, more than %d", ErrTooLarge, h.width, h.height, h.memory>>20, limits.Memory>>20)
-	case int64(len(data)) < h.least:
-		return nil, fmt.Errorf("transform: %w: %dx%d pixels cannot be in %d bytes; it is cut off", ErrDamaged, h.width, h.height, len(data))
-	}
+	return decode(data, kind, limits)
+}
 
+// known tells the kind of a file that [Decode] takes.
+func known(data []byte) (string, error) {
+	kind := sniff(data[:min(512, len(data))])
+	if kind != "jpeg" && kind != "png" {
+		return "", fmt.Errorf("transform: %w: %s", ErrFormat, kind)
+	}
+	return kind, nil
+}
+
+func decode(data []byte, kind string, limits Limits) (image.Image, error) {
+	h, err := inspect(data, kind, limits)
+	if err != nil {
+		return nil, err
+	}
 	var img image.Image
 	if kind == "png" {
 		img, err = png.Decode(bytes.NewReader(data))
@@ -100,6 +98,54 @@ func Decode(r io.Reader, limits Limits) (image.Image, error) {
 		return nil, damaged(kind, err)
 	}
 	return upright(img, h.orientation), nil
+}
+
+// Info is what is known of a picture before it is decoded.
+type Info struct {
+	Width, Height int   // pixels as stored, before any turning
+	Memory        int64 // bytes that decoding takes, the file apart
+}
+
+// Inspect reads a file's header and holds it against the limits, as [Decode]
+// does before it allocates.
+func Inspect(data []byte, limits Limits) (Info, error) {
+	kind, err := known(data)
+	if err != nil {
+		return Info{}, err
+	}
+	h, err := inspect(data, kind, limits)
+	return Info{Width: h.width, Height: h.height, Memory: h.memory}, err
+}
+
+// inspect reads the header of a file of that kind and holds it against the
+// limits.
+func inspect(data []byte, kind string, limits Limits) (h header, err error) {
+	if int64(len(data)) > limits.Bytes {
+		return h, fmt.Errorf("transform: %w: the file has more than %d bytes", ErrTooLarge, limits.Bytes)
+	}
+	if kind == "png" {
+		h, err = pngHeader(data)
+	} else {
+		h, err = jpegHeader(data)
+	}
+	if err != nil {
+		return h, damaged(kind, err)
+	}
+	pixels := int64(h.width) * int64(h.height)
+	if h.orientation != 1 {
+		h.memory += 8 * pixels // a copy in RGB and a turned one
+	}
+	switch {
+	case max(h.width, h.height) > maxPhotoSide:
+		return h, fmt.Errorf("transform: %w: %dx%d has a side of more than %d pixels", ErrTooLarge, h.width, h.height, maxPhotoSide)
+	case pixels > limits.Pixels:
+		return h, fmt.Errorf("transform: %w: %dx%d is more than %d megapixels", ErrTooLarge, h.width, h.height, limits.Pixels/1e6)
+	case h.memory > limits.Memory:
+		return h, fmt.Errorf("transform: %w: decoding %dx%d takes %d MiB, more than %d", ErrTooLarge, h.width, h.height, h.memory>>20, limits.Memory>>20)
+	case int64(len(data)) < h.least:
+		return h, fmt.Errorf("transform: %w: %dx%d pixels cannot be in %d bytes; it is cut off", ErrDamaged, h.width, h.height, len(data))
+	}
+	return h, nil
 }
 
 func damaged(kind string, err error) error {

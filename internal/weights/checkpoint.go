@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
+	"unsafe"
 
 	"resdet/internal/nd"
 )
@@ -25,12 +25,13 @@ type Tensor struct {
 // concurrent use; the file must stay as it is until Close.
 type Checkpoint struct {
 	Name     string            // of the file, as it was given; errors begin with it
-	Format   string            // "pytorch zip", "pytorch legacy", "safetensors"
+	Format   string            // "pytorch zip", "pytorch legacy", "safetensors", "pickle", "caffemodel"
 	Tensors  []Tensor          // in the file's order; not to be changed
-	Metadata map[string]string // safetensors' own; nil elsewhere
+	Metadata map[string]string // safetensors' own; of a pickle what it says in short words; may be nil
 
 	size  int64
 	r     io.ReaderAt
+	data  string // all of the file, if it is in memory
 	close func() error
 	index map[string]int
 }
@@ -59,10 +60,18 @@ func Open(path string) (*Checkpoint, error) {
 	return c, nil
 }
 
-// OpenReader is [Open] for size bytes of r, such as a strings.Reader over an
-// embedded model; nothing is copied. Errors call the file name.
+// OpenReader is [Open] for size bytes of r. Errors call the file name.
 func OpenReader(name string, r io.ReaderAt, size int64) (*Checkpoint, error) {
-	c := &Checkpoint{Name: name, r: r, size: size}
+	return (&Checkpoint{Name: name, r: r, size: size}).opened()
+}
+
+// OpenString is [Open] for a file in memory, such as an embedded model; nothing
+// is copied.
+func OpenString(name, data string) (*Checkpoint, error) {
+	return (&Checkpoint{Name: name, r: strings.NewReader(data), size: int64(len(data)), data: data}).opened()
+}
+
+func (c *Checkpoint) opened() (*Checkpoint, error) {
 	if err := c.parse(); err != nil {
 		return nil, c.fail(err)
 	}
@@ -134,6 +143,35 @@ func (c *Checkpoint) ParamInto(dst []float32, key string, shape nd.Shape) error 
 	return nil
 }
 
+// ParamHalf returns the bytes of the array under key if it is stored as
+// half-precision numbers in row-major order: a Checkpoint is a
+// device.ParamsHalf. A file in memory shows its own.
+func (c *Checkpoint) ParamHalf(key string, shape nd.Shape, room func(bytes int) ([]byte, error)) ([]byte, error) {
+	if err := c.has(key, shape); err != nil {
+		return nil, err
+	}
+	t := c.Tensor(key)
+	at := t.view.data
+	if t.DType != F16 || at.big || at.where.coding != asIs || at.inline != "" || !t.view.contiguous() || shape.Len() == 0 {
+		return nil, nil
+	}
+	if err := at.verify(c.r); err != nil {
+		return nil, c.fail(fmt.Errorf("parameter %q: %w", key, err))
+	}
+	first, size := at.where.off+2*t.view.offset, 2*shape.Len()
+	if c.data != "" {
+		return unsafe.Slice(unsafe.StringData(c.data[first:]), size), nil
+	}
+	dst, err := room(size)
+	if err != nil {
+		return nil, err
+	}
+	if err := readAt(c.r, dst, first); err != nil {
+		return nil, c.fail(fmt.Errorf("parameter %q: %w", key, err))
+	}
+	return dst, nil
+}
+
 func (c *Checkpoint) has(key string, shape nd.Shape) error {
 	t := c.Tensor(key)
 	switch {
@@ -194,8 +232,14 @@ func (c *Checkpoint) parse() error {
 	case bytes.Contains(head[:min(len(head), 32)], []byte(legacyMagic)):
 		c.Format = "pytorch legacy"
 		err = c.parseLegacy(mem)
+	case len(head) > 1 && head[0] == opProto && head[1] >= 2 && head[1] <= 5:
+		c.Format = "pickle"
+		err = c.parsePickle(mem)
+	case looksLikeNet(head):
+		c.Format = "caffemodel"
+		err = c.parseNet(mem)
 	default:
-		return fmt.Errorf("%w: %s", ErrFormat, guess(head, c.Name))
+		return fmt.Errorf("%w: %s", ErrFormat, guess(head))
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.Format, err)
@@ -211,7 +255,7 @@ func (c *Checkpoint) parse() error {
 }
 
 // guess says what a file that is no checkpoint may be.
-func guess(head []byte, name string) string {
+func guess(head []byte) string {
 	text := strings.ToLower(strings.TrimSpace(string(head)))
 	switch {
 	case len(head) == 0:
@@ -222,12 +266,8 @@ func guess(head []byte, name string) string {
 		return "it is a Git LFS pointer; fetch the file itself with git lfs pull"
 	case strings.HasPrefix(text, "<"):
 		return "it is a web page; the download did not give the file"
-	case head[0] == 0x80:
-		return "it is a bare pickle, such as detectron2's and Caffe2's, which is not read"
 	case bytes.HasPrefix(head, []byte("\x89HDF")):
 		return "HDF5 (Keras) is not read"
-	case strings.EqualFold(filepath.Ext(name), ".caffemodel"):
-		return "Caffe models are not read"
 	}
-	return "it is neither a PyTorch checkpoint (zip or legacy) nor safetensors"
+	return "it is neither a PyTorch checkpoint (zip or legacy), safetensors, a pickle of arrays nor a Caffe model"
 }

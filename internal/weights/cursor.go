@@ -42,6 +42,18 @@ func (c *cursor) next(n int) ([]byte, error) {
 	return b, nil
 }
 
+// peek returns up to n of the next bytes, n ≤ cursorBuffer, without moving on;
+// fewer only at the end of the stretch.
+func (c *cursor) peek(n int) ([]byte, error) {
+	n = int(min(int64(n), c.left()))
+	b, err := c.next(n)
+	if err == nil {
+		c.at -= n
+		c.pos -= int64(n)
+	}
+	return b, err
+}
+
 // byte returns the next byte.
 func (c *cursor) byte() (byte, error) {
 	if c.at < len(c.buf) && c.pos < c.end {

@@ -1,9 +1,10 @@
 // Package weights reads checkpoints, maps their names onto ours, and writes
 // and reads model files.
 //
-//	.pth zip ─────┐
-//	.pth legacy ──┼─ Open ─▶ Checkpoint ─ Match ─▶ Report ─ Save ─▶ model file
-//	.safetensors ─┘          keys, shapes          our names         (safetensors)
+//	.pth zip, legacy ─┐
+//	.pkl ─────────────┤
+//	.caffemodel ──────┼─ Open ─▶ Checkpoint ─ Match ─▶ Report ─ Save ─▶ model file
+//	.safetensors ─────┘          keys, shapes          our names         (safetensors)
 //
 //	model file ─ Open ─▶ Checkpoint: Config, Fit, Param (a device.Params)
 //
@@ -12,8 +13,8 @@
 // small machine of our own follows its opcodes, knows the few globals that
 // tensors need, and refuses every other.
 //
-// How families of checkpoints name their arrays is data: see families in
-// names.go.
+// How families of checkpoints name and arrange their arrays, and what their
+// networks do differently, is data: see families in families.go.
 //
 // Files come from strangers. Parsing one may allocate its size plus 1 MiB and
 // no more, whatever it claims: everything that is built while a file is parsed

@@ -72,7 +72,11 @@ func TestHalfRounding(t *testing.T) {
 			}
 		}
 	}
-	for range 200_000 {
+	n := 200_000
+	if testing.Short() {
+		n /= 10
+	}
+	for range n {
 		check(float32(math.Ldexp(random.Float64()*2-1, random.IntN(46)-28)))
 	}
 	for h := uint16(0); h < 0x7bff; h++ { // half-way between neighbours

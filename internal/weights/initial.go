@@ -16,7 +16,11 @@ import (
 //
 // The key decides the seed, so that a parameter does not depend on which others
 // are new.
-func Initial(key string, shape nd.Shape) []float32 {
+func Initial(key string, shape nd.Shape) []float32 { return InitialSeed(key, shape, 0) }
+
+// InitialSeed is [Initial] with other random numbers for every seed; seed 0 is
+// Initial.
+func InitialSeed(key string, shape nd.Shape, seed uint64) []float32 {
 	out := make([]float32, shape.Len())
 	switch {
 	case strings.HasSuffix(key, ".running_var"), len(shape) == 1 && strings.HasSuffix(key, ".weight"): // of a norm
@@ -36,7 +40,7 @@ func Initial(key string, shape nd.Shape) []float32 {
 	}
 	h := fnv.New64a()
 	h.Write([]byte(key))
-	random := rand.New(rand.NewPCG(h.Sum64(), 0))
+	random := rand.New(rand.NewPCG(h.Sum64(), seed))
 	for i := range out {
 		out[i] = float32(random.NormFloat64() * deviation)
 	}

@@ -64,21 +64,33 @@ func TestNames(t *testing.T) {
 		{"features.28.weight", "backbone.28.weight", "torchvision classifier"},
 		{"classifier.0.weight", "roi_heads.box_head.fc6.weight", "torchvision classifier"},
 		{"classifier.3.bias", "roi_heads.box_head.fc7.bias", "torchvision classifier"},
+		{"roi_heads.res5.2.conv3.norm.bias", "roi_heads.box_head.layer4.2.bn3.bias", "detectron2 detector"},
+		{"backbone.fpn_output5.weight", "backbone.fpn.layer_blocks.3.0.weight", "detectron2 detector"},
+		{"res4_22_branch2c_bn_s", "backbone.layer3.22.bn3.weight", "Detectron (Caffe2) detector"},
+		{"fpn_inner_res3_3_sum_lateral_b", "backbone.fpn.inner_blocks.1.0.bias", "Detectron (Caffe2) detector"},
+		{"conv4_2.1", "backbone.19.bias", "py-faster-rcnn detector"},
+		{"scale4b35_branch2c.1", "backbone.layer3.35.bn3.bias", "Caffe ResNet"},
+		{"res4f_branch2b.0", "backbone.body.layer3.5.conv2.weight", "Caffe ResNet"},
+		{"bn5a_branch1.1", "backbone.body.layer4.0.downsample.1.running_var", "Caffe ResNet"},
+		{"RCNN_top.0.1.bn2.running_mean", "roi_heads.box_head.layer4.1.bn2.running_mean", "jwyang ResNet detector"},
+		{"RCNN_top.3.weight", "roi_heads.box_head.fc7.weight", "jwyang VGG-16 detector"},
+		{"neck.fpn_convs.2.conv.weight", "backbone.fpn.layer_blocks.2.0.weight", "mmdetection detector"},
 	} {
 		c := memory(t, map[string]nd.Shape{tt.file: {2, 3}})
-		r := Match(c, []nn.ParamSpec{{Key: tt.network, Shape: nd.Shape{2, 3}}}, nil)
+		r := Match(c, nil, Network{Params: []nn.ParamSpec{{Key: tt.network, Shape: nd.Shape{2, 3}}}})
 		if r.Err() != nil || r.Family != tt.family || r.Rows[0].From != tt.file {
 			t.Errorf("%s for %s: %s, %+v", tt.file, tt.network, r.Family, r.Rows)
 			continue
 		}
 		v, err := r.Param(tt.network, nd.Shape{2, 3})
-		if err != nil || !slices.Equal(v, []float32{0, 1, 2, 3, 4, 5}) {
-			t.Errorf("%s: %v, %v", tt.network, v, err)
+		into := make([]float32, 6)
+		if err := errors.Join(err, r.ParamInto(into, tt.network, nd.Shape{2, 3})); err != nil || !slices.Equal(v, []float32{0, 1, 2, 3, 4, 5}) || !slices.Equal(into, v) {
+			t.Errorf("%s: %v, %v, %v", tt.network, v, into, err)
 		}
 	}
 	for _, file := range []string{"conv2.weight", "xconv1.weight", "features", "rpn.head.conv.1.weight", "layer5.0.conv1.weight"} {
 		c := memory(t, map[string]nd.Shape{file: {2}})
-		r := Match(c, []nn.ParamSpec{{Key: "backbone.conv1.weight", Shape: nd.Shape{2}}, {Key: "rpn.head.conv.0.0.weight", Shape: nd.Shape{2}}}, nil)
+		r := Match(c, nil, Network{Params: []nn.ParamSpec{{Key: "backbone.conv1.weight", Shape: nd.Shape{2}}, {Key: "rpn.head.conv.0.0.weight", Shape: nd.Shape{2}}}})
 		if n, _ := r.Count(Matched); n != 0 {
 			t.Errorf("%s was taken for something", file)
 		}
@@ -94,7 +106,7 @@ func TestReport(t *testing.T) {
 		{Key: "backbone.conv1.weight", Shape: nd.Shape{4, 3, 7, 7}}, {Key: "backbone.bn1.weight", Shape: nd.Shape{4}},
 		{Key: "backbone.bn1.bias", Shape: nd.Shape{4}}, {Key: "rpn.head.cls_logits.weight", Shape: nd.Shape{3, 5, 1, 1}},
 	}
-	r := Match(c, wanted, nil)
+	r := Match(c, nil, Network{Params: wanted})
 	type count struct {
 		arrays   int
 		elements int64
@@ -159,7 +171,7 @@ func TestClassRows(t *testing.T) {
 		{Key: "roi_heads.box_predictor.bbox_pred.bias", Shape: nd.Shape{12}},
 	}
 	c := memory(t, map[string]nd.Shape{wanted[0].Key: {5}, wanted[1].Key: {5, 2}, wanted[2].Key: {20}})
-	r := Match(c, wanted, []int{4, 1})
+	r := Match(c, nil, Network{Params: wanted, IDs: []int{4, 1}})
 	if err := r.Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +181,7 @@ func TestClassRows(t *testing.T) {
 		}
 	}
 	for _, ids := range [][]int{nil, {1, 2}, {0, 4}, {-1, 4}, {1, 2, 4}} {
-		if Match(c, wanted, ids).Err() == nil {
+		if Match(c, nil, Network{Params: wanted, IDs: ids}).Err() == nil {
 			t.Errorf("ids %v fit", ids)
 		}
 	}

@@ -47,6 +47,7 @@ type (
 	span struct {
 		off, size int64
 		text      bool // UTF-8, of a string
+		latin1    bool // the bytes are that text in Latin-1
 	}
 
 	// opaque stands for an object that says nothing about weights.
@@ -544,7 +545,7 @@ func (m *machine) text(width int, unicode bool) error {
 		return io.ErrUnexpectedEOF
 	}
 	if n > shortString {
-		s := span{m.in.pos, n, unicode}
+		s := span{off: m.in.pos, size: n, text: unicode}
 		if err := m.mem.take(32); err != nil {
 			return err
 		}
@@ -699,6 +700,8 @@ func kind(v any) string {
 		return "function"
 	case *view:
 		return "tensor"
+	case *array:
+		return "array"
 	}
 	return "object"
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -31,13 +32,23 @@ type Params interface {
 // asked for one at a time. The file appears under path when it is complete and
 // on disk, or not at all.
 func Save(path string, config []byte, wanted []nn.ParamSpec, from Params, dtype DType) error {
-	if err := save(path, config, wanted, from, dtype); err != nil {
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, config); err != nil {
+		return fmt.Errorf("weights: writing %s: the configuration is no JSON: %w", path, err)
+	}
+	return SaveArrays(path, map[string]string{ConfigKey: compact.String()}, wanted, from, dtype)
+}
+
+// SaveArrays writes a safetensors file of any arrays and metadata, as [Save]
+// does a model.
+func SaveArrays(path string, metadata map[string]string, wanted []nn.ParamSpec, from Params, dtype DType) error {
+	if err := save(path, metadata, wanted, from, dtype); err != nil {
 		return fmt.Errorf("weights: writing %s: %w", path, err)
 	}
 	return nil
 }
 
-func save(path string, config []byte, wanted []nn.ParamSpec, from Params, dtype DType) (err error) {
+func save(path string, metadata map[string]string, wanted []nn.ParamSpec, from Params, dtype DType) (err error) {
 	if dtype != F32 && dtype != F16 {
 		return fmt.Errorf("element type %v: models are float32 or float16", dtype)
 	}
@@ -50,7 +61,7 @@ func save(path string, config []byte, wanted []nn.ParamSpec, from Params, dtype 
 	}
 	// The wider type first, so that every array is aligned to its elements.
 	slices.SortStableFunc(specs, func(a, b nn.ParamSpec) int { return int(stored(b).Size() - stored(a).Size()) })
-	head, err := modelHeader(config, specs, stored)
+	head, err := fileHeader(metadata, specs, stored)
 	if err != nil {
 		return err
 	}
@@ -93,25 +104,39 @@ func save(path string, config []byte, wanted []nn.ParamSpec, from Params, dtype 
 	if err = f.Close(); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), path)
+	if err = os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	syncFolder(filepath.Dir(path))
+	return nil
 }
 
-// modelHeader returns the file up to the first element.
-func modelHeader(config []byte, specs []nn.ParamSpec, stored func(nn.ParamSpec) DType) ([]byte, error) {
-	var compact bytes.Buffer
-	if err := json.Compact(&compact, config); err != nil {
-		return nil, fmt.Errorf("the configuration is no JSON: %w", err)
+// syncFolder makes a rename in a folder outlast a power failure, where the
+// system can.
+func syncFolder(path string) {
+	dir, err := os.Open(path)
+	if err != nil {
+		return
 	}
+	_ = dir.Sync() // not every file system can; the file itself is on disk
+	dir.Close()
+}
+
+// fileHeader returns the file up to the first element.
+func fileHeader(metadata map[string]string, specs []nn.ParamSpec, stored func(nn.ParamSpec) DType) ([]byte, error) {
 	var b bytes.Buffer
 	quote := func(s string) {
 		text, _ := json.Marshal(s) // a string always can be
 		b.Write(text)
 	}
 	b.Write(make([]byte, 8)) // its length, when that is known
-	b.WriteString(`{"__metadata__":{"format":"pt",`)
-	quote(ConfigKey)
-	b.WriteByte(':')
-	quote(compact.String())
+	b.WriteString(`{"__metadata__":{"format":"pt"`)
+	for _, key := range slices.Sorted(maps.Keys(metadata)) {
+		b.WriteByte(',')
+		quote(key)
+		b.WriteByte(':')
+		quote(metadata[key])
+	}
 	b.WriteByte('}')
 	seen := map[string]bool{"__metadata__": true}
 	at := int64(0)

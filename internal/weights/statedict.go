@@ -2,7 +2,7 @@ package weights
 
 // wrappers are the names under which training checkpoints keep the weights,
 // beside the optimizer and the rest.
-var wrappers = []string{"model", "state_dict", "model_state_dict", "model_state", "net", "network", "weights"}
+var wrappers = []string{"model", "blobs", "state_dict", "model_state_dict", "model_state", "net", "network", "weights"}
 
 // stateDict adds the tensors of a pickled value to the checkpoint: those of a
 // state dict, or of the one that a training checkpoint wraps. Tensors of inner
@@ -12,6 +12,7 @@ func (c *Checkpoint) stateDict(root any, mem *budget) error {
 	if !ok {
 		return damaged("it holds a %s, not a dict of tensors", kind(root))
 	}
+	c.notes(d, mem)
 	for range 4 {
 		inner := unwrap(d)
 		if inner == nil {
@@ -35,11 +36,32 @@ func (c *Checkpoint) stateDict(root any, mem *budget) error {
 	return damaged("it holds no tensors; its dict has the keys %q", names)
 }
 
+// notes keeps what a training checkpoint says in short words beside the weights,
+// such as its way of pooling.
+func (c *Checkpoint) notes(d *dict, mem *budget) {
+	const most = 16
+	for _, it := range d.items {
+		name, ok1 := it.key.(string)
+		value, ok2 := it.value.(string)
+		if !ok1 || !ok2 || len(value) > 64 || len(c.Metadata) == most {
+			continue
+		}
+		if mem.take(mapBytes) != nil {
+			return
+		}
+		if c.Metadata == nil {
+			c.Metadata = map[string]string{}
+		}
+		c.Metadata[name] = value
+	}
+}
+
 // unwrap returns the state dict that d wraps; nil if d has tensors itself or
 // nothing known holds any.
 func unwrap(d *dict) *dict {
 	for _, it := range d.items {
-		if _, ok := it.value.(*view); ok {
+		switch it.value.(type) {
+		case *view, *array:
 			return nil
 		}
 	}
@@ -87,6 +109,16 @@ func (w *walk) dict(prefix string, d *dict, depth int) error {
 			}
 		case *view:
 			if err := w.tensor(prefix+name, v); err != nil {
+				return err
+			}
+		case *array:
+			if v.opaque {
+				continue
+			}
+			if v.data == nil {
+				return damaged("array %q has no elements", name)
+			}
+			if err := w.tensor(prefix+name, &v.view); err != nil {
 				return err
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -22,6 +23,10 @@ type storage struct {
 	found bool // where is known
 	big   bool // big-endian elements
 
+	// inline holds the bytes where they are few and the parser has met them
+	// already; where then counts from its start.
+	inline string
+
 	check sync.Once
 	fault error
 }
@@ -29,20 +34,38 @@ type storage struct {
 // section is where the bytes of something lie in a file.
 type section struct {
 	off, size int64 // as stored
-	deflated  bool
-	plain     int64  // bytes once inflated
+	coding    coding
+	plain     int64  // bytes once decoded
 	sum       uint32 // CRC-32 of the plain bytes; 0 is not recorded
 }
+
+// coding says how a section's bytes are stored.
+type coding uint8
+
+const (
+	asIs        coding = iota
+	deflated           // compressed, as members of an archive
+	latin1             // UTF-8 of the characters 0–255: how Python 3 writes bytes in protocol 2
+	blobFloats         // a Caffe blob: the numbers of its field data, in however many pieces
+	blobDoubles        // the same of its field double_data
+)
 
 // open returns a reader of the plain bytes, and what gives its memory back.
 func (s section) open(r io.ReaderAt) (io.Reader, func()) {
 	raw := io.NewSectionReader(r, s.off, s.size)
-	if !s.deflated {
-		return raw, func() {}
+	switch s.coding {
+	case deflated:
+		z := inflaters.Get().(io.ReadCloser)
+		z.(flate.Resetter).Reset(raw, nil)
+		return io.LimitReader(z, s.plain+1), func() { inflaters.Put(z) }
+	case latin1:
+		return &latin1Reader{in: newCursor(r, s.off, s.off+s.size)}, func() {}
+	case blobFloats:
+		return &blobReader{in: newCursor(r, s.off, s.off+s.size), field: blobData, width: 4}, func() {}
+	case blobDoubles:
+		return &blobReader{in: newCursor(r, s.off, s.off+s.size), field: blobDoubleData, width: 8}, func() {}
 	}
-	z := inflaters.Get().(io.ReadCloser)
-	z.(flate.Resetter).Reset(raw, nil)
-	return io.LimitReader(z, s.plain+1), func() { inflaters.Put(z) }
+	return raw, func() {}
 }
 
 // A decompressor holds 44 KiB, and a checkpoint has hundreds of storages.
@@ -50,7 +73,7 @@ var inflaters = sync.Pool{New: func() any { return flate.NewReader(nil) }}
 
 // verify reads all of the section once and holds it against its checksum and length.
 func (s section) verify(r io.ReaderAt) error {
-	if s.sum == 0 && !s.deflated {
+	if s.sum == 0 && s.coding == asIs {
 		return nil
 	}
 	chunk := chunks.Get().(*[]byte)
@@ -68,9 +91,12 @@ func (s section) verify(r io.ReaderAt) error {
 		if err != nil {
 			return damaged("%v", err)
 		}
+		if n > s.plain {
+			break
+		}
 	}
 	if n != s.plain {
-		return damaged("inflates to another size than the %d bytes it claims", s.plain)
+		return damaged("it holds another size than the %d bytes it claims", s.plain)
 	}
 	if s.sum != 0 && sum != s.sum {
 		return damaged("its checksum is wrong")
@@ -87,19 +113,28 @@ var chunks = sync.Pool{New: func() any { b := make([]byte, chunkBytes); return &
 // verify checks the storage's bytes, the first time that any of them is read.
 func (s *storage) verify(r io.ReaderAt) error {
 	s.check.Do(func() {
-		if err := s.where.verify(r); err != nil {
+		if err := s.where.verify(s.source(r)); err != nil {
 			s.fault = fmt.Errorf("storage %q: %w", s.key, err)
 		}
 	})
 	return s.fault
 }
 
+// source is what where counts in: the file, unless the bytes are in memory.
+func (s *storage) source(r io.ReaderAt) io.ReaderAt {
+	if s.inline != "" {
+		return strings.NewReader(s.inline)
+	}
+	return r
+}
+
 // read converts the elements from first on into dst. Both goroutines and
 // chunks are bounded; it may be called concurrently.
 func (s *storage) read(r io.ReaderAt, dst []float32, first int64) error {
 	size := s.dtype.Size()
-	if s.where.deflated {
-		return s.inflate(r, dst, first*size)
+	r = s.source(r)
+	if s.where.coding != asIs {
+		return s.stream(r, dst, first*size)
 	}
 	per := int(chunkBytes / size)
 	n := (len(dst) + per - 1) / per
@@ -146,8 +181,8 @@ func (s *storage) read(r io.ReaderAt, dst []float32, first int64) error {
 	return nil
 }
 
-// inflate is read for a compressed storage, from plain byte off on.
-func (s *storage) inflate(r io.ReaderAt, dst []float32, off int64) error {
+// stream is read for a storage that is not stored as it is, from plain byte off on.
+func (s *storage) stream(r io.ReaderAt, dst []float32, off int64) error {
 	in, done := s.where.open(r)
 	defer done()
 	size := s.dtype.Size()

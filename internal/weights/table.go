@@ -17,11 +17,27 @@ func (r *Report) Summary() string {
 	n, elements := r.Count(Matched)
 	parts := []string{fmt.Sprintf("%d of %d parameters (%s) matched", n, wanted, Short(elements))}
 	for s := Missing; s <= Ignored; s++ {
-		if n, elements := r.Count(s); n > 0 {
+		n, elements := r.Count(s)
+		switch {
+		case n == 0:
+		case s == ByClass:
+			parts = append(parts, fmt.Sprintf("%d %v (%s of %s)", n, s, Short(elements), Short(r.wanted(s))))
+		default:
 			parts = append(parts, fmt.Sprintf("%d %v (%s)", n, s, Short(elements)))
 		}
 	}
 	return strings.Join(parts, ", ")
+}
+
+// wanted returns the elements that the network wants in arrays of a status.
+func (r *Report) wanted(s Status) int64 {
+	var n int64
+	for _, row := range r.Rows {
+		if row.Status == s {
+			n += int64(row.Want.Len())
+		}
+	}
+	return n
 }
 
 // WriteTable writes the whole report: what fits, and what does not. Arrays of
@@ -37,7 +53,7 @@ func (r *Report) table(w io.Writer, limit int, wanted func(Status) bool) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "STATUS\tNETWORK\tSHAPE\tFILE\tSHAPE\n")
 	lines, more := 0, 0
-	for _, s := range []Status{Misshapen, Missing, Unexpected, Ignored, Matched} {
+	for _, s := range []Status{Misshapen, ByClass, Missing, Unexpected, Ignored, Matched} {
 		if !wanted(s) {
 			continue
 		}

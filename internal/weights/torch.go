@@ -65,11 +65,16 @@ var globals = map[string]any{
 	"__builtin__.set":         callable(newOpaque),
 	"builtins.set":            callable(newOpaque),
 
-	// numpy's scalars: the best score so far, a seed.
-	"numpy.dtype":                   callable(newOpaque),
-	"numpy.core.multiarray.scalar":  callable(newOpaque),
-	"numpy._core.multiarray.scalar": callable(newOpaque),
-	"_codecs.encode":                callable(newOpaque),
+	// numpy's arrays, and its scalars: the best score so far, a seed.
+	"numpy.ndarray":                       opaque{},
+	"numpy.dtype":                         callable(newElements),
+	"numpy.core.multiarray._reconstruct":  callable(newArray),
+	"numpy._core.multiarray._reconstruct": callable(newArray),
+	"numpy.core.numeric._frombuffer":      callable(newFromBuffer),
+	"numpy._core.numeric._frombuffer":     callable(newFromBuffer),
+	"numpy.core.multiarray.scalar":        callable(newOpaque),
+	"numpy._core.multiarray.scalar":       callable(newOpaque),
+	"_codecs.encode":                      callable(encodeLatin1),
 }
 
 // lookup finds a global on the list. CUDA's storages are the CPU's.

@@ -109,7 +109,7 @@ func (c *Checkpoint) zipStorages(dir zipDirectory, prefix string, storages map[s
 		if where.plain/s.dtype.Size() != s.elems || where.plain%s.dtype.Size() != 0 {
 			return damaged("member %q has %d bytes, its tensors say %d elements of %v", name, where.plain, s.elems, s.dtype)
 		}
-		if where.deflated {
+		if where.coding == deflated {
 			if inflated += where.plain; inflated > maxInflation*c.size+1<<20 {
 				return damaged("its members inflate to more than %d times its size", maxInflation)
 			}
@@ -134,7 +134,7 @@ func (c *Checkpoint) member(s section, mem *budget) (*cursor, error) {
 	if err := s.verify(c.r); err != nil {
 		return nil, err
 	}
-	if !s.deflated {
+	if s.coding == asIs {
 		return newCursor(c.r, s.off, s.off+s.size), nil
 	}
 	if err := mem.take(s.plain); err != nil {
@@ -316,5 +316,9 @@ func (e *zipEntry) section() (section, error) {
 	if e.plain > 1<<50 {
 		return section{}, damaged("a member claims %d bytes", e.plain)
 	}
-	return section{off: int64(off), size: int64(e.size), deflated: e.method == 8, plain: int64(e.plain), sum: e.sum}, nil
+	s := section{off: int64(off), size: int64(e.size), plain: int64(e.plain), sum: e.sum}
+	if e.method == 8 {
+		s.coding = deflated
+	}
+	return s, nil
 }

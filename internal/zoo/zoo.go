@@ -1,5 +1,6 @@
-// Package zoo holds the default model. Only resdet.OpenDefault refers to it,
-// so that the linker leaves it out of programs that bring their own.
+// Package zoo holds the default model. Only OpenDefault and DefaultFile of
+// package resdet refer to it, so that the linker leaves it out of programs that
+// bring their own.
 package zoo
 
 import _ "embed"

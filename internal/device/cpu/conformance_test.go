@@ -22,4 +22,9 @@ func open(t testing.TB) device.Device {
 	return d
 }
 
-func TestConformance(t *testing.T) { devicetest.Run(t, open) }
+// bf16 is tested wherever oneDNN can emulate it: its operands are rounded as
+// those of the instructions are.
+func TestConformance(t *testing.T) {
+	t.Setenv("RESDET_EMULATE_BF16", "1")
+	devicetest.Run(t, open)
+}

@@ -27,6 +27,11 @@ type Options struct {
 	// Threads is the size of the team; 0 is GOMAXPROCS, which honours a
 	// container's quota.
 	Threads int
+	// Weights are shared with the other devices that are given the same; nil:
+	// the device has its own.
+	Weights *Weights
+	// Choices are those of trials; programs of training steps do not look at them.
+	Choices Choices
 }
 
 func (o Options) threads() (int, error) {

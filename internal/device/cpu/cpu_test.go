@@ -9,7 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"runtime/pprof"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"resdet/backbone"
@@ -227,4 +229,49 @@ func TestRunsUnderAProfiler(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// Devices that share weights hold one copy of them, which lives until the last
+// of them closes.
+func TestDevicesShareWeights(t *testing.T) {
+	weights := cpu.NewWeights()
+	params := &asked{Params: formula.Params{Basic: true}}
+	n := small(64, 96, 20)
+	var devices []device.Device
+	var compiled []*compiled
+	var first int // parameters that the first asked for
+	for range 3 {
+		d, err := cpu.Open(cpu.Options{Threads: 1, Weights: weights})
+		if err != nil {
+			t.Fatal(err)
+		}
+		devices = append(devices, d)
+		compiled = append(compiled, n.compile(t, d, params))
+		if i := len(devices) - 1; i > 0 && cpu.WeightBytes(d) != cpu.WeightBytes(devices[0]) {
+			t.Errorf("device %d: %d bytes of weights, the first has %d", i, cpu.WeightBytes(d), cpu.WeightBytes(devices[0]))
+		}
+		if first == 0 {
+			first = params.times
+		}
+	}
+	if params.times != first || first == 0 {
+		t.Errorf("the first device asked for %d parameters, the others for %d more", first, params.times-first)
+	}
+	var wait sync.WaitGroup
+	for _, c := range compiled {
+		wait.Go(func() { c.run(t, t.Context()) })
+	}
+	wait.Wait()
+	want := slices.Clone(compiled[2].programs[1].Output(0).Data())
+	for i, d := range devices[:2] {
+		if got := compiled[i].programs[1].Output(0).Data(); !slices.Equal(got, want) {
+			t.Errorf("device %d computes something else", i)
+		}
+		d.Close()
+	}
+	compiled[2].run(t, t.Context())
+	if got := compiled[2].programs[1].Output(0).Data(); !slices.Equal(got, want) {
+		t.Error("the last device computes something else once the others are closed")
+	}
+	devices[2].Close()
 }

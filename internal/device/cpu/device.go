@@ -18,6 +18,7 @@ import (
 // Device is a [device.Device]; see the package comment.
 type Device struct {
 	threads int
+	choices Choices
 	jobs    chan func() // run on the device's thread
 	done    chan struct{}
 	watch   chan (<-chan struct{}) // a context's Done to watch during a run
@@ -27,8 +28,11 @@ type Device struct {
 	engine   *onednn.Engine
 	cancel   *onednn.Flag
 	regions  [onednn.Regions]region
-	weights  packed
+	weights  *Weights
 	programs map[*Program]struct{}
+	shared   map[*shared]struct{}
+	hosts    *onednn.Block // host arrays of all training steps, see hostRoom
+	step     *StepProgram  // that is between two of its parts
 	closed   bool
 }
 
@@ -48,7 +52,7 @@ type region struct {
 	owner *Program      // whose kept outputs are in it
 }
 
-var errClosed = errors.New("cpu: the device is closed")
+var errClosed = errors.New("the device is closed")
 
 // Open starts a device.
 func Open(opt Options) (device.Device, error) {
@@ -56,10 +60,13 @@ func Open(opt Options) (device.Device, error) {
 	if err != nil {
 		return nil, err
 	}
+	if opt.Weights == nil {
+		opt.Weights = NewWeights()
+	}
 	d := &Device{
-		threads: threads, jobs: make(chan func()), done: make(chan struct{}),
+		threads: threads, choices: opt.Choices, jobs: make(chan func()), done: make(chan struct{}),
 		watch: make(chan (<-chan struct{})), unwatch: make(chan struct{}),
-		weights: packed{}, programs: map[*Program]struct{}{},
+		weights: opt.Weights, programs: map[*Program]struct{}{}, shared: map[*shared]struct{}{},
 	}
 	go d.work()
 	d.do(func() {
@@ -112,22 +119,56 @@ func (d *Device) Name() string {
 	return fmt.Sprintf("cpu (oneDNN %s, %s, %d threads)", onednn.Version(), onednn.ISA(), d.threads)
 }
 
+// Precisions lists what the CPU computes in.
+func (d *Device) Precisions() []nn.Precision { return precisions() }
+
+// WeightBits is how many bits the weights of int8 layers have.
+func (d *Device) WeightBits() int {
+	if onednn.VNNI() {
+		return 8
+	}
+	return 7
+}
+
+// Auto is bf16 where the CPU has matrix units: vectors of it are slower than
+// float32's, with AVX-512 by half.
+func (d *Device) Auto() nn.Precision {
+	if onednn.AMX() {
+		return nn.BF16
+	}
+	return nn.F32
+}
+
 // Compile prepares g; see [device.Device]. While a program of the result is
 // open the device keeps params, to tell models apart by them.
 func (d *Device) Compile(g *nn.Graph, params device.Params, from map[string]device.Buffer) (device.Program, error) {
+	if err := g.CheckNumbers(d.Precisions()); err != nil {
+		return nil, fmt.Errorf("cpu: %w", err)
+	}
 	pl, err := plan.New(g)
 	if err != nil {
 		return nil, fmt.Errorf("cpu: %w", err)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	p, err := d.compile(g, pl, params, from, nil)
+	if err != nil {
+		return nil, fmt.Errorf("cpu: %w", err)
+	}
+	return p, nil
+}
+
+// compile lowers a plan on the device's thread. d.mu is held.
+func (d *Device) compile(g *nn.Graph, pl *plan.Plan, params device.Params, from map[string]device.Buffer, arrays map[string]*shared) (p *Program, err error) {
 	if d.closed {
 		return nil, errClosed
 	}
-	var p *Program
-	d.do(func() { p, err = d.lower(g, pl, params, from) })
+	d.step = nil // the arena may go
+	d.weights.mu.Lock()
+	defer d.weights.mu.Unlock()
+	d.do(func() { p, err = d.lower(g, pl, params, from, arrays) })
 	if err != nil {
-		return nil, fmt.Errorf("cpu: %w", err)
+		return nil, err
 	}
 	d.programs[p] = struct{}{}
 	return p, nil
@@ -141,9 +182,17 @@ func (d *Device) Close() error {
 		return nil
 	}
 	d.closed = true
+	d.weights.mu.Lock()
+	defer d.weights.mu.Unlock()
 	d.do(func() {
 		for p := range d.programs {
 			p.release()
+		}
+		for a := range d.shared {
+			a.block.Free()
+		}
+		if d.hosts != nil {
+			d.hosts.Free()
 		}
 		for i := range d.regions {
 			d.regions[i].free()

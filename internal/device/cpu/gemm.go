@@ -4,6 +4,7 @@ package cpu
 
 import (
 	"fmt"
+	"slices"
 
 	"resdet/internal/device/plan"
 	"resdet/internal/nd"
@@ -38,25 +39,36 @@ func (l *lowering) gemm(s *plan.Step, stride int) error {
 	} else {
 		dst = l.create(s.Out, layout)
 	}
-	var shift *onednn.Block
-	if s.Affine.HasShift() {
-		if shift, err = l.shiftOf(s.Affine); err != nil {
-			return err
-		}
+	shift, err := l.shiftFor(s)
+	if err != nil {
+		return err
 	}
-	weights, err := l.packed(s.Affine, fmt.Sprint("gemm ", pixels), func() (*onednn.Block, error) {
-		w, err := l.sourceOf(s.Affine)
-		if err != nil {
-			return nil, err
-		}
-		return onednn.PackGemm(w, out[1], in[1], pixels)
-	})
+	weights, err := l.gemmWeights(s, out[1], in[1], pixels)
 	if err != nil {
 		return err
 	}
 	k := onednn.Gemm(l.d.threads, stride, shift, s.Sum != plan.None, s.ReLU, dst.Array, from)
-	l.add(op{kernel: k, src: []*buf{src.buf, {offset: weights.Ref(0).Offset}}, dst: dst.buf, step: l.describe(s, "gemm", layout)}, k.ScratchSize())
+	l.add(op{kernel: k, src: []*buf{src.buf, weights}, dst: dst.buf, step: l.describe(s, "gemm", layout)}, k.ScratchSize())
 	return nil
+}
+
+// gemmWeights returns s's weights [oc c pixels] as our kernel wants them.
+func (l *lowering) gemmWeights(s *plan.Step, oc, c, pixels int) (*buf, error) {
+	size := onednn.GemmSize(oc, c, pixels)
+	if s.Weight != plan.None {
+		return l.repack(s, "gemm", size, onednn.GemmRepack(oc, c, false))
+	}
+	b, err := l.packed(s.Affine, fmt.Sprint("gemm ", pixels), size, func(b *onednn.Block) error {
+		w, err := l.sourceOf(s.Affine)
+		if err != nil {
+			return err
+		}
+		return onednn.PackGemm(w, oc, c, pixels, b)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return fixed(b), nil
 }
 
 // rowsLayout returns the layout in which a value is best written: that of
@@ -73,11 +85,10 @@ func (l *lowering) rowsLayout(v plan.Value, otherwise onednn.Layout) onednn.Layo
 	}
 	for i := range l.plan.Steps {
 		s := &l.plan.Steps[i]
-		reads := s.Sum == v
-		for _, in := range s.In {
-			reads = reads || in == v
+		if !slices.Contains(s.Reads(), v) {
+			continue
 		}
-		if _, ok := s.Kernel.(plan.Linear); reads && !ok {
+		if _, ok := s.Kernel.(plan.Linear); !ok || s.Weight != plan.None || inputOf(s.Numbers).low() {
 			return otherwise
 		}
 	}

@@ -19,7 +19,7 @@ type Program struct {
 	bound   []boundInput
 	depth   int // of kept outputs: 1 + the deepest of what it reads
 
-	code       *onednn.Program
+	code       []*onednn.Program // of every part
 	steps      []device.Step
 	need       [onednn.Regions]int64    // bytes of every region
 	bases      *[onednn.Regions]uintptr // an allocation of its own: C may be shown memory without Go pointers only
@@ -28,6 +28,7 @@ type Program struct {
 	hosts      []*onednn.Block
 	closed     bool
 
+	part    int    // that execute runs
 	execute func() // made once: a run allocates nothing
 	err     error  // of the last execute
 }
@@ -36,6 +37,7 @@ type boundInput struct {
 	name   string
 	shape  nd.Shape
 	layout onednn.Layout
+	number number
 }
 
 // host is a dense array in memory that the host reads and writes.
@@ -53,6 +55,7 @@ type kept struct {
 	program *Program
 	shape   nd.Shape
 	layout  onednn.Layout
+	number  number
 	buf     *buf
 }
 
@@ -80,8 +83,8 @@ func (p *Program) Run(ctx context.Context, bound map[string]device.Buffer) error
 		if !ok || k.program.d != p.d {
 			return fmt.Errorf("cpu: input %q wants a kept output of this device", b.name)
 		}
-		if !k.shape.Equal(b.shape) || k.layout != b.layout {
-			return fmt.Errorf("cpu: input %q is %v in %v, the program was compiled for %v in %v", b.name, k.shape, k.layout, b.shape, b.layout)
+		if !k.shape.Equal(b.shape) || k.layout != b.layout || k.number != b.number {
+			return fmt.Errorf("cpu: input %q is %v in %v %+v, the program was compiled for %v in %v %+v", b.name, k.shape, k.layout, k.number, b.shape, b.layout, b.number)
 		}
 		r := &p.d.regions[k.buf.region]
 		if r.owner != k.program {
@@ -89,6 +92,7 @@ func (p *Program) Run(ctx context.Context, bound map[string]device.Buffer) error
 		}
 		p.bases[firstBound+i] = r.block.Address() + uintptr(k.buf.offset)
 	}
+	p.d.step = nil // what the arena held
 	return p.d.run(ctx, p)
 }
 
@@ -108,7 +112,7 @@ func (p *Program) exec() {
 	if p.need[firstKept+p.depth] > 0 {
 		keeps.owner = nil
 	}
-	if p.err = p.code.Run(p.bases, d.cancel); p.err == nil && p.need[firstKept+p.depth] > 0 {
+	if p.err = p.code[p.part].Run(p.bases, d.cancel); p.err == nil && p.need[firstKept+p.depth] > 0 {
 		keeps.owner = p
 	}
 }
@@ -116,8 +120,12 @@ func (p *Program) exec() {
 // Steps describes what is executed, with the times of the last Run.
 func (p *Program) Steps() []device.Step {
 	steps := append([]device.Step(nil), p.steps...)
-	for i := range steps {
-		steps[i].Time = p.code.Time(i)
+	i := 0
+	for _, code := range p.code {
+		for j := range code.Steps() {
+			steps[i].Time = code.Time(j)
+			i++
+		}
 	}
 	return steps
 }
@@ -130,6 +138,8 @@ func (p *Program) Close() {
 	if p.closed || d.closed {
 		return
 	}
+	d.weights.mu.Lock()
+	defer d.weights.mu.Unlock()
 	d.do(func() {
 		p.release()
 		delete(d.programs, p)
@@ -137,11 +147,11 @@ func (p *Program) Close() {
 	})
 }
 
-// release frees the program's native memory.
+// release frees the program's native memory. d.weights.mu is held.
 func (p *Program) release() {
 	p.closed = true
-	if p.code != nil {
-		p.code.Close()
+	for _, code := range p.code {
+		code.Close()
 	}
 	for _, c := range p.primitives {
 		c.Close()

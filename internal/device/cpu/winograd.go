@@ -11,8 +11,8 @@ import (
 
 // winograd lowers a convolution with our own F(4×4, 3×3) kernel, and a 2×2
 // max pooling that follows it: the tiles of the result are pooled before they
-// are written.
-func (l *lowering) winograd(s *plan.Step) error {
+// are written. A thread works on so many groups of tiles at a time.
+func (l *lowering) winograd(s *plan.Step, block int) error {
 	in, out := l.shape(s.In[0]), l.shape(s.Out)
 	src, err := l.get(s.In[0], onednn.NChw16c)
 	if err != nil {
@@ -35,25 +35,36 @@ func (l *lowering) winograd(s *plan.Step) error {
 	default:
 		dst = l.create(s.Out, onednn.NChw16c)
 	}
-	var shift *onednn.Block
-	if s.Affine.HasShift() {
-		if shift, err = l.shiftOf(s.Affine); err != nil {
-			return err
-		}
-	}
-	weights, err := l.packed(s.Affine, "winograd", func() (*onednn.Block, error) {
-		w, err := l.sourceOf(s.Affine)
-		if err != nil {
-			return nil, err
-		}
-		return onednn.PackWinograd(w, out[1], in[1])
-	})
+	shift, err := l.shiftFor(s)
 	if err != nil {
 		return err
 	}
-	k := onednn.Winograd(l.d.threads, shift, s.Sum != plan.None, s.ReLU, pool != nil, dst.Array, src.Array)
-	l.add(op{kernel: k, src: []*buf{src.buf, {offset: weights.Ref(0).Offset}}, dst: dst.buf, step: step}, k.ScratchSize())
+	weights, err := l.winogradWeights(s, out[1], in[1])
+	if err != nil {
+		return err
+	}
+	k := onednn.Winograd(l.d.threads, block, shift, s.Sum != plan.None, s.ReLU, pool != nil, dst.Array, src.Array)
+	l.add(op{kernel: k, src: []*buf{src.buf, weights}, dst: dst.buf, step: step}, k.ScratchSize())
 	return nil
+}
+
+// winogradWeights returns s's weights [oc c 3 3] as our kernel wants them.
+func (l *lowering) winogradWeights(s *plan.Step, oc, c int) (*buf, error) {
+	size := onednn.WinogradSize(oc, c)
+	if s.Weight != plan.None {
+		return l.repack(s, "winograd", size, onednn.WinogradRepack(oc, c, false))
+	}
+	b, err := l.packed(s.Affine, "winograd", size, func(b *onednn.Block) error {
+		w, err := l.sourceOf(s.Affine)
+		if err == nil {
+			onednn.PackWinograd(w, oc, c, b)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return fixed(b), nil
 }
 
 // pooledBy returns the step that alone reads s's result if it takes the maxima
@@ -62,10 +73,7 @@ func (l *lowering) pooledBy(s *plan.Step) *plan.Step {
 	var pool *plan.Step
 	for i := range l.plan.Steps {
 		r := &l.plan.Steps[i]
-		if r.Sum == s.Out {
-			return nil
-		}
-		if !slices.Contains(r.In, s.Out) {
+		if !slices.Contains(r.Reads(), s.Out) {
 			continue
 		}
 		k, ok := r.Kernel.(plan.MaxPool)

@@ -39,6 +39,20 @@ const (
 	// whatever the order of operations, between pixels that differ by up to
 	// twice the largest value.
 	sampled = 2e-5
+
+	// Operands of bf16 that a device rounds from values that differ in their
+	// last bits, with a norm in the weights or before them, are now and then one
+	// step of 2⁻⁸ apart; so are those of the layers after it.
+	halved = 1e-2
+
+	// In bf16 a ReLU whose input is next to zero passes in one and not in the
+	// other: few elements of a gradient differ, but wholly. This is relative to
+	// the root of the sum of all squares; see compareNorm.
+	flipped = 5e-2
+
+	// Values that are stored in 8 bits between layers are half a step of 1/127
+	// off, those of residual sums a whole one, and layers that follow add up.
+	stored = 6e-2
 )
 
 // Opener returns a new device; the suite closes it.
@@ -50,7 +64,9 @@ func Run(t *testing.T, open func(t testing.TB) device.Device) {
 	t.Run("ops", func(t *testing.T) { operations(t, open) })
 	t.Run("regions", func(t *testing.T) { regions(t, open) })
 	t.Run("fusion", func(t *testing.T) { fusions(t, open) })
+	t.Run("precision", func(t *testing.T) { precisions(t, open) })
 	t.Run("programs", func(t *testing.T) { programs(t, open) })
+	t.Run("training", func(t *testing.T) { training(t, open) })
 	t.Run("torchvision", func(t *testing.T) { torchvision(t, open) })
 }
 
@@ -182,6 +198,24 @@ func compare(t testing.TB, name string, got []float32, want *nd.Tensor[float64],
 	if wrong > 0 {
 		t.Errorf("%s %v: %d of %d elements differ by more than %g of the largest, %.4g; worst at %v: %v, want %v",
 			name, want.Shape, wrong, len(got), tolerance, scale, coordinates(at, want.Shape), got[at], want.Data[at])
+	}
+}
+
+// compareNorm reports an array whose distance from the expected one is out of
+// tolerance.
+func compareNorm(t testing.TB, name string, got []float32, want *nd.Tensor[float64], tolerance float64) {
+	t.Helper()
+	if len(got) != len(want.Data) {
+		t.Errorf("%s: %d elements, want %d", name, len(got), len(want.Data))
+		return
+	}
+	var distance, norm float64
+	for i, v := range want.Data {
+		d := float64(got[i]) - v
+		distance, norm = distance+d*d, norm+v*v
+	}
+	if off := math.Sqrt(distance / norm); !(off <= tolerance) {
+		t.Errorf("%s %v: off by %.2g of its norm, %.4g", name, want.Shape, off, math.Sqrt(norm))
 	}
 }
 

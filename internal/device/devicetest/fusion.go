@@ -4,15 +4,28 @@ import (
 	"fmt"
 	"testing"
 
-	"resdet/internal/device"
 	"resdet/internal/nn"
 )
 
 // fusions runs what a compiler of graphs may rewrite, together with what looks
 // alike but must not be rewritten in the same way.
 func fusions(t *testing.T, open Opener) {
-	d := opened(t, open)
-	afterConv(t, opened(t, open))
+	fused(t, func(t *testing.T) checker {
+		d := opened(t, open)
+		return func(t *testing.T, tolerance float64, given arrays, model func(b *nn.Builder)) {
+			t.Helper()
+			check(t, d, tolerance, given, model)
+		}
+	})
+}
+
+// checker holds a model against the oracle.
+type checker func(t *testing.T, tolerance float64, given arrays, model func(b *nn.Builder))
+
+// fused runs the models with checkers of new devices.
+func fused(t *testing.T, on func(t *testing.T) checker) {
+	check := on(t)
+	afterConv(t, on(t))
 	for _, c := range []struct {
 		name      string
 		tolerance float64
@@ -154,13 +167,13 @@ func fusions(t *testing.T, open Opener) {
 			b.Output("flat", b.Flatten(x))
 		}},
 	} {
-		t.Run(c.name, func(t *testing.T) { check(t, d, c.tolerance, nil, c.model) })
+		t.Run(c.name, func(t *testing.T) { check(t, c.tolerance, nil, c.model) })
 	}
-	pooledFirst(t, opened(t, open))
+	pooledFirst(t, on(t))
 }
 
 // afterConv runs conv ± bias ± norm ± add ± ReLU in every combination.
-func afterConv(t *testing.T, d device.Device) {
+func afterConv(t *testing.T, check checker) {
 	for _, shape := range []struct{ c, out, kernel, stride, h, w int }{
 		{16, 32, 1, 1, 7, 9}, {19, 21, 1, 1, 7, 9}, {16, 32, 3, 1, 14, 13}, {19, 21, 3, 1, 7, 9}, {16, 16, 3, 2, 9, 8},
 	} {
@@ -169,7 +182,7 @@ func afterConv(t *testing.T, d device.Device) {
 			name := fmt.Sprintf("conv%dx%ds%d_%d_%d/bias_%v_norm_%v_add_%v_relu_%v",
 				shape.kernel, shape.kernel, shape.stride, shape.c, shape.out, bias, norm, sum, relu)
 			t.Run(name, func(t *testing.T) {
-				check(t, d, summed, nil, func(b *nn.Builder) {
+				check(t, summed, nil, func(b *nn.Builder) {
 					x := b.Input("x", 2, shape.c, shape.h, shape.w)
 					var y nn.Value
 					if bias {
@@ -214,7 +227,7 @@ func featurePyramid(b *nn.Builder) {
 
 // pooledFirst runs convolutions of pooled regions, which a compiler may move
 // in front of the pooling: 1×1 ones, for RoIAlign is linear and per channel.
-func pooledFirst(t *testing.T, d device.Device) {
+func pooledFirst(t *testing.T, check checker) {
 	rois := oddRegions()
 	one := nn.Pyramid{Scales: []float64{1. / 16}}
 	align := nn.RoIAlign{Pyramid: one, H: 14, W: 14, Sampling: 2}
@@ -287,7 +300,7 @@ func pooledFirst(t *testing.T, d device.Device) {
 			b.Output("logits", b.Linear("cls", h, 21))
 		}},
 	} {
-		t.Run("pooled first/"+c.name, func(t *testing.T) { check(t, d, summed, arrays{"rois": rois}, c.model) })
+		t.Run("pooled first/"+c.name, func(t *testing.T) { check(t, summed, arrays{"rois": rois}, c.model) })
 	}
 }
 

@@ -3,6 +3,7 @@ package devicetest
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 
 	"resdet/internal/nd"
@@ -116,6 +117,26 @@ func regions(t *testing.T, open Opener) {
 			p, features := pyramid(b, 8, 4)
 			b.Output("align", b.RoIAlign(nn.RoIAlign{Pyramid: p, H: 2, W: 2, Sampling: 2}, features, b.Input("rois", edges.Shape...)))
 		})
+	})
+	t.Run("levels/corners belong to the region", func(t *testing.T) { // 111 + 1 is the boundary
+		edges := nd.Of([]float32{0, 5, 7, 116, 118, 0, 5, 7, 115.9, 117.9, 0, 5, 7, 228, 230}, 3, 5)
+		p := nn.Pyramid{Scales: []float64{1. / 4, 1. / 8, 1. / 16}, CanonicalLevel: 4, CanonicalSize: 224, Extra: 1}
+		g := func(p nn.Pyramid) func(b *nn.Builder) {
+			return func(b *nn.Builder) {
+				_, features := pyramid(b, 8, 3)
+				in := b.Input("rois", edges.Shape...)
+				b.Output("align", b.RoIAlign(nn.RoIAlign{Pyramid: p, H: 2, W: 2, Sampling: 2}, features, in))
+				b.Output("pool", b.RoIPool(nn.RoIPool{Pyramid: p, H: 2, W: 2}, features, in))
+			}
+		}
+		check(t, d, sampled, arrays{"rois": edges}, g(p))
+		usual := p
+		usual.Extra = 0
+		given := randomInputs(build(t, g(p)), arrays{"rois": edges})
+		with, without := expected(t, build(t, g(p)), arrays{}, given), expected(t, build(t, g(usual)), arrays{}, given)
+		if slices.Equal(with["align"].Data, without["align"].Data) {
+			t.Error("the extra pixel moves no region to another level")
+		}
 	})
 	t.Run("single", func(t *testing.T) {
 		row := nd.Of([]float32{1, 30.2, 41.7, 95.1, 120.4}, 1, 5)

@@ -48,7 +48,7 @@ func (a Affine) Shift(params device.Params) ([]float32, error) {
 	var bias []float32
 	if a.Bias != "" {
 		var err error
-		if bias, err = param(params, a.Bias, nd.Shape{a.channels()}); err != nil {
+		if bias, err = param(params, a.Bias, nd.Shape{a.Channels()}); err != nil {
 			return nil, err
 		}
 	}
@@ -70,54 +70,20 @@ func (a Affine) Shift(params device.Params) ([]float32, error) {
 	return shift, nil
 }
 
-// Scale returns what every output channel is multiplied by, nil without a norm.
-func (a Affine) Scale(params device.Params) ([]float32, error) {
+// Scale returns what every output channel of the weight is multiplied by, nil
+// without a norm: weight/√(variance+eps), in double precision as it is rounded
+// only once, in the product.
+func (a Affine) Scale(params device.Params) ([]float64, error) {
 	if a.Norm == nil {
 		return nil, nil
 	}
-	n, err := a.Norm.load(params)
-	if err != nil {
-		return nil, err
-	}
-	scale := make([]float32, len(n.scale))
-	for c, s := range n.scale {
-		scale[c] = float32(s)
-	}
-	return scale, nil
+	return a.Norm.scale(params)
 }
 
-// Weights returns the weight [O …] with the norm's scale in it. The result
-// may be params' own memory: read it only.
+// Weights returns the weight [O …] as it is, to be multiplied by [Affine.Scale].
+// It may be params' own memory: read it only.
 func (a Affine) Weights(params device.Params) ([]float32, error) {
-	w, err := param(params, a.Weight, a.Shape)
-	if err != nil || a.Norm == nil {
-		return w, err
-	}
-	scaled := make([]float32, len(w))
-	return scaled, a.scale(scaled, w, params)
-}
-
-// WeightsInto is Weights into dst, which has the shape's number of elements.
-func (a Affine) WeightsInto(dst []float32, params device.ParamsInto) error {
-	if err := params.ParamInto(dst, a.Weight, a.Shape); err != nil || a.Norm == nil {
-		return err
-	}
-	return a.scale(dst, dst, params)
-}
-
-// scale writes the weight w times the norm's scale to dst, which may be w.
-func (a Affine) scale(dst, w []float32, params device.Params) error {
-	n, err := a.Norm.load(params)
-	if err != nil {
-		return err
-	}
-	row := len(w) / a.Shape[0]
-	for o, s := range n.scale {
-		for i := o * row; i < (o+1)*row; i++ {
-			dst[i] = float32(float64(w[i]) * s)
-		}
-	}
-	return nil
+	return param(params, a.Weight, a.Shape)
 }
 
 // param gets an array and holds its length against its shape: Params may be
@@ -133,8 +99,9 @@ func param(params device.Params, key string, shape nd.Shape) ([]float32, error) 
 	return v, err
 }
 
-func (a Affine) channels() int {
-	if a.Weight != "" {
+// Channels returns the number of output channels.
+func (a Affine) Channels() int {
+	if len(a.Shape) > 0 {
 		return a.Shape[0]
 	}
 	return a.Norm.Channels
@@ -146,42 +113,78 @@ type normArrays struct {
 }
 
 func (n *Norm) load(params device.Params) (normArrays, error) {
-	var arrays [4][]float32
-	for i, key := range []string{n.Weight, n.Bias, n.Mean, n.Var} {
-		var err error
-		if arrays[i], err = param(params, key, nd.Shape{n.Channels}); err != nil {
-			return normArrays{}, err
-		}
+	scale, err := n.scale(params)
+	if err != nil {
+		return normArrays{}, err
+	}
+	arrays, err := n.arrays(params, n.Bias, n.Mean)
+	return normArrays{scale, arrays[0], arrays[1]}, err
+}
+
+// scale is weight/√(variance+eps).
+func (n *Norm) scale(params device.Params) ([]float64, error) {
+	arrays, err := n.arrays(params, n.Weight, n.Var)
+	if err != nil {
+		return nil, err
 	}
 	scale := make([]float64, n.Channels)
 	for c := range scale {
-		scale[c] = float64(arrays[0][c]) / math.Sqrt(float64(arrays[3][c])+n.Eps)
+		scale[c] = float64(arrays[0][c]) / math.Sqrt(float64(arrays[1][c])+n.Eps)
 	}
-	return normArrays{scale, arrays[1], arrays[2]}, nil
+	return scale, nil
 }
 
-// weights fills a from the operands weight and, if there is one, bias.
-func (p *planner) weights(a *Affine, in []nn.Value) error {
-	var keys [2]string
+func (n *Norm) arrays(params device.Params, keys ...string) (arrays [2][]float32, err error) {
+	for i, key := range keys {
+		if arrays[i], err = param(params, key, nd.Shape{n.Channels}); err != nil {
+			break
+		}
+	}
+	return arrays, err
+}
+
+// weights fills s from the operands weight and, if there is one, bias.
+func (p *planner) weights(s *Step, in []nn.Value) error {
+	s.Affine.Shape = p.graph.Nodes[in[0]].Shape
+	for i, v := range in {
+		key, value := &s.Affine.Weight, &s.Weight
+		if i == 1 {
+			key, value = &s.Affine.Bias, &s.Bias
+		}
+		switch op := p.graph.Nodes[v].Op.(type) {
+		case nn.Param:
+			*key = op.Key
+			continue
+		case nn.Input:
+			if p.arrays[p.graph.Nodes[v].Name] {
+				*value = p.value[v]
+				continue
+			}
+		}
+		return fmt.Errorf("operand %s is not a parameter", p.graph.Nodes[v].Name)
+	}
+	return nil
+}
+
+func (p *planner) norm(op nn.Norm, in []nn.Value) (*Norm, error) {
+	n := &Norm{Channels: p.graph.Nodes[in[0]].Shape[0], Eps: op.Eps}
+	return n, p.keys(in, &n.Weight, &n.Bias, &n.Mean, &n.Var)
+}
+
+// scale names the arrays of a norm's gradient, which has neither bias nor mean.
+func (p *planner) scale(op nn.NormInput, in []nn.Value) (*Norm, error) {
+	n := &Norm{Channels: p.graph.Nodes[in[0]].Shape[0], Eps: op.Eps}
+	return n, p.keys(in, &n.Weight, &n.Var)
+}
+
+// keys names the parameters in.
+func (p *planner) keys(in []nn.Value, keys ...*string) error {
 	for i, v := range in {
 		param, ok := p.graph.Nodes[v].Op.(nn.Param)
 		if !ok {
 			return fmt.Errorf("operand %s is not a parameter", p.graph.Nodes[v].Name)
 		}
-		keys[i] = param.Key
+		*keys[i] = param.Key
 	}
-	a.Weight, a.Bias, a.Shape = keys[0], keys[1], p.graph.Nodes[in[0]].Shape
 	return nil
-}
-
-func (p *planner) norm(op nn.Norm, in []nn.Value) (*Norm, error) {
-	var keys [4]string
-	for i, v := range in {
-		param, ok := p.graph.Nodes[v].Op.(nn.Param)
-		if !ok {
-			return nil, fmt.Errorf("operand %s is not a parameter", p.graph.Nodes[v].Name)
-		}
-		keys[i] = param.Key
-	}
-	return &Norm{keys[0], keys[1], keys[2], keys[3], p.graph.Nodes[in[0]].Shape[0], op.Eps}, nil
 }

@@ -17,6 +17,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -43,29 +44,51 @@ type Plan struct {
 	Steps   []Step   // in the order of execution; every value is written once
 	Inputs  []Value  // one for each input of the graph
 	Outputs []Output // one for each output of the graph
+	Parts   int      // of a run, see nn.Graph.Parts
 }
 
 // Output is a value that leaves the plan; see [nn.Output]. It is never an
-// input of the plan.
+// input of the plan. Of an output that is an array Value is None: steps add to
+// it, see [Step.Into].
 type Output struct {
 	Name  string
 	Value Value
 	Kept  bool
 }
 
-// Step is one kernel: Out = relu(kernel(In) + shift + Sum).
+// Step is one kernel: Out = mask(relu(kernel(In) + shift + Sum)).
 type Step struct {
 	Name   string // of the last node that it computes
 	Op     string // of all nodes: "conv+norm+add+relu"
+	Part   int    // of a run
 	Kernel Kernel
 	In     []Value
-	// Sum is added by a convolution before the ReLU. The step is its last
-	// reader and Out may lie in the same memory: kernels accumulate in place.
+	// Numbers says in what a convolution or matrix product computes.
+	Numbers nn.Numbers
+	// Sum is added by a convolution, or the gradient of its input, before the
+	// ReLU. The step is its last reader and Out may lie in the same memory:
+	// kernels accumulate in place.
 	Sum    Value
 	Affine Affine // learned arrays
-	ReLU   bool
-	Out    Value
-	FLOPs  int64 // as nn.Graph.FLOPs counts for the nodes that it stands for
+	// Weight and Bias are inputs in the place of Affine's, which then names
+	// neither; None otherwise.
+	Weight, Bias Value
+	ReLU         bool
+	Mask         Value // where this is not positive the result is 0; None without
+	Out          Value
+	Into         int   // the output that the result is added to, Out is only its name; -1: Out is written
+	FLOPs        int64 // as nn.Graph.FLOPs counts for the nodes that it stands for
+}
+
+// Reads returns the values that the step reads.
+func (s *Step) Reads() []Value {
+	reads := slices.Clone(s.In)
+	for _, v := range []Value{s.Sum, s.Weight, s.Bias, s.Mask} {
+		if v != None {
+			reads = append(reads, v)
+		}
+	}
+	return reads
 }
 
 // Kernel is what a step computes; the types below are all there are.
@@ -77,9 +100,9 @@ type (
 	// Linear is [nn.Linear]; In[0] may have four dimensions, which are then
 	// seen as rows of C·H·W.
 	Linear struct{}
-	// Pointwise is In[0]·scale + shift + In[1]; scale and shift if Affine has a
-	// norm, In[1] if there is one.
-	Pointwise struct{}
+	// Pointwise is In[0]·scale + shift + In[1], or times In[1]; scale and shift
+	// if Affine has a norm, In[1] if there is one.
+	Pointwise struct{ Mul bool }
 	// MaxPool, Upsample, RoIPool, Mean and Flatten are those of package nn.
 	MaxPool  struct{ nn.MaxPool }
 	Upsample struct{ nn.Upsample }
@@ -113,15 +136,26 @@ func (RoIAlign) kernel()  {}
 // on the maps without its shift, RoIAlign pools the result, at stride 2 only
 // every other bin, and adds the shift after, since samples outside the map
 // count as zero and must go on doing so.
-func New(g *nn.Graph) (*Plan, error) {
-	p := &planner{graph: g, value: make([]Value, len(g.Nodes)), made: map[Value]int{}, uses: map[Value]int{}}
+func New(g *nn.Graph) (*Plan, error) { return NewStep(g, nil) }
+
+// NewStep plans a training step. arrays tells which inputs may stand in the
+// place of learned arrays, and which outputs are added to.
+func NewStep(g *nn.Graph, arrays map[string]bool) (*Plan, error) {
+	parts, err := g.Parts()
+	if err != nil {
+		return nil, fmt.Errorf("plan: %w", err)
+	}
+	p := &planner{graph: g, parts: parts, arrays: arrays, value: make([]Value, len(g.Nodes)), made: map[Value]int{}, uses: map[Value]int{}}
 	if err := p.translate(); err != nil {
 		return nil, err
 	}
+	p.spreadSums()
 	p.foldNorms()
+	p.foldNormGradients()
 	p.swapRoIAlign()
 	p.fuseAdds()
 	p.fuseReLUs()
+	p.fuseMasks()
 	p.viewFlattens()
 	p.order()
 	p.ownSums()
@@ -131,6 +165,8 @@ func New(g *nn.Graph) (*Plan, error) {
 // planner holds the plan while passes change it.
 type planner struct {
 	graph   *nn.Graph
+	parts   []int // of nodes
+	arrays  map[string]bool
 	values  []Info
 	value   []Value // of each node; None for parameters and what no output needs
 	steps   []*draft
@@ -178,6 +214,7 @@ func (p *planner) translate() error {
 		if err != nil {
 			return fmt.Errorf("plan: %s: %s: %w", n.Name, n.Op, err)
 		}
+		s.Part = p.parts[i]
 		p.value[i] = p.newValue(n.Name, n.Shape)
 		s.Out = p.value[i]
 		p.add(s)
@@ -189,7 +226,8 @@ func (p *planner) translate() error {
 		}
 		if _, ok := p.made[v]; !ok { // an input handed out: copy it
 			n := p.graph.Nodes[o.Value]
-			s := &draft{Step: Step{Name: n.Name, Kernel: Pointwise{}, In: []Value{v}, Sum: None, Out: p.newValue(n.Name, n.Shape)}, ops: []string{"copy"}, at: len(p.graph.Nodes)}
+			s := newDraft(n.Name, "copy", Pointwise{}, v)
+			s.Out, s.at, s.Part = p.newValue(n.Name, n.Shape), len(p.graph.Nodes), p.parts[o.Value]
 			v = s.Out
 			p.add(s)
 		}
@@ -201,17 +239,18 @@ func (p *planner) translate() error {
 
 func (p *planner) step(i int) (*draft, error) {
 	n := p.graph.Nodes[i]
-	s := &draft{Step: Step{Name: n.Name, Sum: None, FLOPs: p.graph.FLOPs(nn.Value(i))}, ops: []string{n.Op.String()}, at: i}
+	s := newDraft(n.Name, n.Op.String(), nil)
+	s.at, s.FLOPs, s.Numbers = i, p.graph.FLOPs(nn.Value(i)), p.graph.Numbers(nn.Value(i))
 	data := n.In
 	switch op := n.Op.(type) {
 	case nn.Conv:
 		s.Kernel, data = Conv{op.Stride, op.Pad}, n.In[:1]
-		if err := p.weights(&s.Affine, n.In[1:]); err != nil {
+		if err := p.weights(&s.Step, n.In[1:]); err != nil {
 			return nil, err
 		}
 	case nn.Linear:
 		s.Kernel, data = Linear{}, n.In[:1]
-		if err := p.weights(&s.Affine, n.In[1:]); err != nil {
+		if err := p.weights(&s.Step, n.In[1:]); err != nil {
 			return nil, err
 		}
 	case nn.Norm:
@@ -236,7 +275,10 @@ func (p *planner) step(i int) (*draft, error) {
 	case nn.Flatten:
 		s.Kernel = Flatten{}
 	default:
-		return nil, fmt.Errorf("unknown operation")
+		var err error
+		if data, err = p.gradient(s, n); err != nil {
+			return nil, err
+		}
 	}
 	for _, v := range data {
 		if p.value[v] == None {
@@ -247,6 +289,11 @@ func (p *planner) step(i int) (*draft, error) {
 	return s, nil
 }
 
+// newDraft returns a step that has nothing but inputs.
+func newDraft(name, op string, kernel Kernel, in ...Value) *draft {
+	return &draft{Step: Step{Name: name, Kernel: kernel, In: in, Sum: None, Weight: None, Bias: None, Mask: None, Into: -1}, ops: []string{op}}
+}
+
 func (p *planner) newValue(name string, shape nd.Shape) Value {
 	p.values = append(p.values, Info{name, shape})
 	return Value(len(p.values) - 1)
@@ -255,7 +302,7 @@ func (p *planner) newValue(name string, shape nd.Shape) Value {
 func (p *planner) add(s *draft) {
 	p.made[s.Out] = len(p.steps)
 	p.steps = append(p.steps, s)
-	for _, v := range s.In {
+	for _, v := range s.Reads() {
 		p.uses[v]++
 	}
 }
@@ -272,18 +319,21 @@ func (p *planner) only(v Value) *draft {
 // fuse lets first compute what last computes too.
 func (p *planner) fuse(first, last *draft) {
 	first.ops = append(first.ops, last.ops...)
-	first.Name, first.Out, first.at = last.Name, last.Out, last.at
+	first.Name, first.Out, first.at, first.Part = last.Name, last.Out, last.at, last.Part
 	last.dead = true
 	p.made[first.Out] = slices.Index(p.steps, first)
 }
 
+// is reports whether the step stands for one node, of the operation.
+func (s *draft) is(op string) bool { return len(s.ops) == 1 && s.ops[0] == op }
+
 func (p *planner) foldNorms() {
 	for _, s := range p.steps {
-		if s.Affine.Norm == nil {
+		if s.Affine.Norm == nil || s.Affine.NoShift {
 			continue
 		}
 		conv := p.only(s.In[0])
-		if conv == nil {
+		if conv == nil || conv.Bias != None {
 			continue
 		}
 		if _, ok := conv.Kernel.(Conv); ok && conv.Affine.Norm == nil {
@@ -330,7 +380,7 @@ func (p *planner) pointConvs(v Value) []*draft {
 			continue
 		}
 		conv, ok := s.Kernel.(Conv)
-		if !ok || conv.Pad != 0 || s.Affine.Shape[2] != 1 || s.Affine.Shape[3] != 1 {
+		if !ok || s.Weight != None || conv.Pad != 0 || s.Affine.Shape[2] != 1 || s.Affine.Shape[3] != 1 {
 			return nil
 		}
 		convs = append(convs, s)
@@ -347,7 +397,8 @@ func (p *planner) swap(pool *draft, align RoIAlign, conv *draft) {
 	linear := conv.Affine
 	linear.NoShift = true
 	levels, rois := pool.In[:len(pool.In)-1], pool.In[len(pool.In)-1]
-	pooled := &draft{ops: []string{"roialign"}, at: conv.at, Step: Step{Name: conv.Name, Kernel: align, Sum: None, Out: conv.Out}}
+	pooled := newDraft(conv.Name, "roialign", align)
+	pooled.Out, pooled.at, pooled.Part = conv.Out, conv.at, conv.Part
 	if conv.Affine.HasShift() {
 		pooled.Affine = conv.Affine
 		pooled.Affine.ShiftOnly = true
@@ -355,8 +406,9 @@ func (p *planner) swap(pool *draft, align RoIAlign, conv *draft) {
 	}
 	for i, level := range levels {
 		in := p.values[level].Shape
-		s := &draft{ops: conv.ops, at: conv.at, Step: Step{Name: conv.Name, Kernel: Conv{Stride: 1}, In: []Value{level}, Sum: None, Affine: linear,
-			Out: p.newValue(conv.Name, nd.Shape{in[0], conv.Affine.Shape[0], in[2], in[3]})}}
+		s := newDraft(conv.Name, "", Conv{Stride: 1}, level)
+		s.ops, s.at, s.Part, s.Affine, s.Numbers = conv.ops, conv.at, conv.Part, linear, conv.Numbers
+		s.Out = p.newValue(conv.Name, nd.Shape{in[0], conv.Affine.Shape[0], in[2], in[3]})
 		if i == 0 {
 			s.FLOPs = conv.FLOPs
 		}
@@ -370,10 +422,7 @@ func (p *planner) swap(pool *draft, align RoIAlign, conv *draft) {
 
 func (p *planner) fuseAdds() {
 	for _, s := range p.steps {
-		if s.dead || len(s.ops) != 1 || s.ops[0] != "add" {
-			continue
-		}
-		if s.In[0] == s.In[1] {
+		if s.dead || !s.is("add") || s.Into >= 0 || s.In[0] == s.In[1] {
 			continue
 		}
 		// The convolution that runs last takes the other operand as its sum, so
@@ -385,8 +434,11 @@ func (p *planner) fuseAdds() {
 			if c == nil {
 				continue
 			}
-			if _, ok := c.Kernel.(Conv); ok && c.Sum == None && !c.ReLU && !c.Affine.NoShift && (conv == nil || c.at > conv.at) {
-				conv, sum = c, s.In[1-i]
+			switch c.Kernel.(type) {
+			case Conv, ConvInput:
+				if c.Sum == None && !c.ReLU && c.Mask == None && !c.Affine.NoShift && (conv == nil || c.at > conv.at) {
+					conv, sum = c, s.In[1-i]
+				}
 			}
 		}
 		if conv != nil {
@@ -398,7 +450,7 @@ func (p *planner) fuseAdds() {
 
 func (p *planner) fuseReLUs() {
 	for _, s := range p.steps {
-		if s.dead || len(s.ops) != 1 || s.ops[0] != "relu" {
+		if s.dead || !s.is("relu") {
 			continue
 		}
 		x := p.only(s.In[0])
@@ -419,7 +471,7 @@ func (p *planner) fuseReLUs() {
 // viewFlattens lets linear steps read the four-dimensional value.
 func (p *planner) viewFlattens() {
 	for _, s := range p.steps {
-		if _, ok := s.Kernel.(Linear); !ok || s.dead {
+		if _, ok := s.Kernel.(Linear); !ok || s.dead || s.Weight != None {
 			continue
 		}
 		i, ok := p.made[s.In[0]]
@@ -443,7 +495,7 @@ func (p *planner) viewFlattens() {
 
 func (p *planner) order() {
 	p.steps = slices.DeleteFunc(p.steps, func(s *draft) bool { return s.dead })
-	slices.SortStableFunc(p.steps, func(a, b *draft) int { return a.at - b.at })
+	slices.SortStableFunc(p.steps, func(a, b *draft) int { return cmp.Or(a.Part-b.Part, a.at-b.at) })
 }
 
 // ownSums gives every step with a sum a value that it may overwrite: the
@@ -451,24 +503,21 @@ func (p *planner) order() {
 func (p *planner) ownSums() {
 	last := map[Value]int{}
 	for i, s := range p.steps {
-		for _, v := range s.In {
+		for _, v := range s.Reads() {
 			last[v] = i
-		}
-		if s.Sum != None {
-			last[s.Sum] = i
 		}
 	}
 	for _, v := range p.inputs {
 		last[v] = len(p.steps)
 	}
 	for _, o := range p.outputs {
-		last[o.Value] = len(p.steps)
+		last[o.Value] = len(p.steps) // of None too, which nobody reads
 	}
 	var steps []*draft
 	for i, s := range p.steps {
-		if s.Sum != None && (last[s.Sum] != i || slices.Contains(s.In, s.Sum)) {
-			c := &draft{ops: []string{"copy"}, Step: Step{Name: s.Name, Kernel: Pointwise{}, In: []Value{s.Sum}, Sum: None,
-				Out: p.newValue(s.Name, p.values[s.Sum].Shape)}}
+		if s.Sum != None && (last[s.Sum] != i || slices.Contains(s.In, s.Sum) || s.Mask == s.Sum) {
+			c := newDraft(s.Name, "copy", Pointwise{}, s.Sum)
+			c.Out, c.Part = p.newValue(s.Name, p.values[s.Sum].Shape), s.Part
 			s.Sum = c.Out
 			steps = append(steps, c)
 		}
@@ -478,7 +527,10 @@ func (p *planner) ownSums() {
 }
 
 func (p *planner) finish() *Plan {
-	out := &Plan{Values: p.values, Inputs: p.inputs, Outputs: p.outputs}
+	out := &Plan{Values: p.values, Inputs: p.inputs, Outputs: p.outputs, Parts: 1}
+	for _, v := range p.graph.Inputs {
+		out.Parts = max(out.Parts, p.parts[v]+1)
+	}
 	for _, s := range p.steps {
 		s.Op = strings.Join(s.ops, "+")
 		out.Steps = append(out.Steps, s.Step)

@@ -39,6 +39,14 @@ type host struct {
 
 func (d *host) Name() string { return d.name }
 
+// precisions are those of package nn, emulated: what comes out is what a device
+// that has them computes, in the time of float32.
+var precisions = []nn.Precision{nn.F32, nn.BF16, nn.Int8}
+
+func (d *host) Precisions() []nn.Precision { return precisions }
+
+func (d *host) Auto() nn.Precision { return nn.F32 }
+
 func (d *host) release() { <-d.turn }
 
 func (d *host) Close() error {
@@ -61,6 +69,10 @@ func (d *host) Compile(g *nn.Graph, params device.Params, from map[string]device
 	if err != nil {
 		return nil, err
 	}
+	return d.compile(g, params, binding[float32]{places: bound})
+}
+
+func (d *host) compile(g *nn.Graph, params device.Params, bound binding[float32]) (*compiled, error) {
 	p, err := d.engine.compile(g, d.source(params), params.Param, bound)
 	if err != nil {
 		return nil, fmt.Errorf("ref: %w", err)
@@ -68,13 +80,17 @@ func (d *host) Compile(g *nn.Graph, params device.Params, from map[string]device
 	c := &compiled{host: d, program: p}
 	for i, v := range g.Inputs {
 		var b device.Buffer
-		if _, ok := bound[g.InputName(i)]; !ok {
+		if name := g.InputName(i); !bound.has(name) {
 			b = &buffer{host: d, shape: g.Nodes[v].Shape, data: p.inputs[i]}
 		}
 		c.inputs = append(c.inputs, b)
 	}
 	for i, o := range g.Outputs {
-		c.outputs = append(c.outputs, &buffer{host: d, shape: g.Nodes[o.Value].Shape, data: p.outputs[i], kept: p.kept[i]})
+		var b device.Buffer
+		if !bound.has(o.Name) {
+			b = &buffer{host: d, shape: g.Nodes[o.Value].Shape, data: p.outputs[i], kept: p.kept[i]}
+		}
+		c.outputs = append(c.outputs, b)
 	}
 	return c, nil
 }
@@ -150,6 +166,16 @@ func (c *compiled) Input(i int) device.Buffer  { return c.inputs[i] }
 func (c *compiled) Output(i int) device.Buffer { return c.outputs[i] }
 
 func (c *compiled) Run(ctx context.Context, bound map[string]device.Buffer) error {
+	return c.turn(ctx, func() error {
+		if err := c.bind(bound); err != nil {
+			return err
+		}
+		return c.program.run(ctx)
+	})
+}
+
+// turn does run when it is this program's turn.
+func (c *compiled) turn(ctx context.Context, run func() error) error {
 	select {
 	case c.host.turn <- struct{}{}:
 		defer c.host.release()
@@ -162,10 +188,7 @@ func (c *compiled) Run(ctx context.Context, bound map[string]device.Buffer) erro
 	if c.program == nil {
 		return errors.New("ref: the program is closed")
 	}
-	if err := c.bind(bound); err != nil {
-		return err
-	}
-	return c.program.run(ctx)
+	return run()
 }
 
 // bind points the bound inputs to their buffers.

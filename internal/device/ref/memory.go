@@ -16,8 +16,9 @@ type block struct {
 
 // share returns the memory of every value that is computed, nil for the
 // others. Views and element-wise results take over their input's memory where
-// nothing reads it later.
-func share(g *nn.Graph, needed []bool) []*block {
+// nothing reads it later. Outputs live to the end, but for those that are
+// added to arrays as soon as they are computed.
+func share(g *nn.Graph, needed []bool, added func(nn.Output) bool) []*block {
 	last := make([]int, len(g.Nodes)) // node that reads a value last
 	for v, n := range g.Nodes {
 		last[v] = v
@@ -28,7 +29,9 @@ func share(g *nn.Graph, needed []bool) []*block {
 		}
 	}
 	for _, o := range g.Outputs {
-		last[o.Value] = len(g.Nodes)
+		if !added(o) {
+			last[o.Value] = len(g.Nodes)
+		}
 	}
 	blocks := make([]*block, len(g.Nodes))
 	for v, n := range g.Nodes {
@@ -49,9 +52,9 @@ func share(g *nn.Graph, needed []bool) []*block {
 // to, or nil.
 func takenOver(n nn.Node, v int, blocks []*block) *block {
 	switch n.Op.(type) {
-	case nn.Flatten:
+	case nn.Flatten, nn.Unflatten:
 		return blocks[n.In[0]]
-	case nn.Add, nn.ReLU, nn.Norm:
+	case nn.Add, nn.ReLU, nn.Norm, nn.Mul, nn.ReLUGrad, nn.NormInput:
 		for _, in := range n.In {
 			if b := blocks[in]; b != nil && b.last == v && b.size == n.Shape.Len() {
 				return b

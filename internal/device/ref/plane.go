@@ -101,6 +101,23 @@ func (k *identity[T]) do(values [][]T, task int, _ *scratch[T]) {
 	copy(values[k.y][from:to], values[k.x][from:to])
 }
 
+// sum adds a value to an array.
+type sum[T nd.Float] struct {
+	span
+	x  nn.Value
+	to []T
+}
+
+func newSum[T nd.Float](x nn.Value, to []T) *sum[T] { return &sum[T]{spanOf(len(to), 1), x, to} }
+
+func (k *sum[T]) do(values [][]T, task int, _ *scratch[T]) {
+	from, to := k.of(task)
+	y := k.to[from:to]
+	for i, v := range values[k.x][from:to] {
+		y[i] += v
+	}
+}
+
 type maxPool[T nd.Float] struct {
 	span
 	x, y         nn.Value

@@ -33,7 +33,7 @@ func Run[T nd.Float](ctx context.Context, g *nn.Graph, params, inputs map[string
 	e := newEngine[T](runtime.GOMAXPROCS(0))
 	p, err := e.compile(&host, 0, func(key string, shape nd.Shape) ([]T, error) {
 		return lookup(params, "parameter", key, shape)
-	}, nil)
+	}, binding[T]{})
 	if err != nil {
 		return nil, fmt.Errorf("ref: %w", err)
 	}

@@ -159,7 +159,7 @@ func TestMemoryIsShared(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := newEngine[float64](runtime.GOMAXPROCS(0))
-	if _, err := e.compile(g, 0, func(_ string, s nd.Shape) ([]float64, error) { return make([]float64, s.Len()), nil }, nil); err != nil {
+	if _, err := e.compile(g, 0, func(_ string, s nd.Shape) ([]float64, error) { return make([]float64, s.Len()), nil }, binding[float64]{}); err != nil {
 		t.Fatal(err)
 	}
 	if want := 2 * 8 * 10 * 10; len(e.work) != want {

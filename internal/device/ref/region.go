@@ -48,7 +48,8 @@ func levelOf(p *nn.Pyramid, x0, y0, x1, y1 float32) int {
 		return 0
 	}
 	finest := float32(math.Round(-math.Log2(p.Scales[0])))
-	size := float32(math.Sqrt(float64((x1 - x0) * (y1 - y0))))
+	extra := float32(p.Extra)
+	size := float32(math.Sqrt(float64((x1 - x0 + extra) * (y1 - y0 + extra))))
 	k := float32(p.CanonicalLevel) + float32(math.Log2(float64(size/float32(p.CanonicalSize)))) + 1e-6
 	level := float32(math.Floor(float64(k))) - finest
 	switch last := len(p.Scales) - 1; {
@@ -152,6 +153,28 @@ func (a *axis[T]) of(bin int) []tap[T] {
 	return a.taps[from:a.ends[bin]]
 }
 
+// sampleBins fills s with the samples of the region's bins in a level of the
+// given shape and returns how many each bin is divided by.
+func sampleBins[T nd.Float](s *scratch[T], op *nn.RoIAlign, g region, level nd.Shape) int {
+	var shift float32
+	if op.Aligned {
+		shift = 0.5
+	}
+	x0, y0 := g.x0-shift, g.y0-shift
+	w, h := g.x1-shift-x0, g.y1-shift-y0
+	if !op.Aligned {
+		w, h = max(w, 1), max(h, 1)
+	}
+	binW, binH := w/float32(op.W), h/float32(op.H)
+	gridW, gridH := op.Sampling, op.Sampling
+	if op.Sampling <= 0 {
+		gridW, gridH = max(0, int(math.Ceil(float64(binW)))), max(0, int(math.Ceil(float64(binH))))
+	}
+	s.xs.sample(x0, binW, op.W, gridW, level[3])
+	s.ys.sample(y0, binH, op.H, gridH, level[2])
+	return max(1, gridW*gridH)
+}
+
 func (k *roiAlign[T]) do(values [][]T, task int, s *scratch[T]) {
 	r, c0 := task/k.parts, task%k.parts*channelsPerTask
 	c1 := min(c0+channelsPerTask, k.channels)
@@ -161,25 +184,8 @@ func (k *roiAlign[T]) do(values [][]T, task int, s *scratch[T]) {
 		clear(out)
 		return
 	}
-	var shift float32
-	if k.op.Aligned {
-		shift = 0.5
-	}
-	x0, y0 := g.x0-shift, g.y0-shift
-	w, h := g.x1-shift-x0, g.y1-shift-y0
-	if !k.op.Aligned {
-		w, h = max(w, 1), max(h, 1)
-	}
-	binW, binH := w/float32(k.op.W), h/float32(k.op.H)
-	gridW, gridH := k.op.Sampling, k.op.Sampling
-	if k.op.Sampling <= 0 {
-		gridW, gridH = max(0, int(math.Ceil(float64(binW)))), max(0, int(math.Ceil(float64(binH))))
-	}
 	level := k.levels[g.level]
-	s.xs.sample(x0, binW, k.op.W, gridW, level[3])
-	s.ys.sample(y0, binH, k.op.H, gridH, level[2])
-
-	count := T(max(1, gridW*gridH))
+	count := T(sampleBins(s, &k.op, g, level))
 	plane, width := level[2]*level[3], level[3]
 	features := values[k.n.In[g.level]][(g.image*k.channels+c0)*plane:]
 	for len(out) > 0 {
@@ -225,19 +231,16 @@ func (k *roiPool[T]) do(values [][]T, task int, _ *scratch[T]) {
 		clear(out)
 		return
 	}
-	// Caffe's rounding: halves away from zero, the end pixel included.
-	x0, y0 := round(g.x0), round(g.y0)
-	binW := float32(max(round(g.x1)-x0+1, 1)) / float32(k.op.W)
-	binH := float32(max(round(g.y1)-y0+1, 1)) / float32(k.op.H)
 	level := k.levels[g.level]
+	bins := binsOf(&k.op, g, level)
 	plane, width := level[2]*level[3], level[3]
 	features := values[k.n.In[g.level]][(g.image*k.channels+c0)*plane:]
 	for len(out) > 0 {
 		i := 0
 		for by := range k.op.H {
-			top, bottom := binEdges(y0, by, binH, level[2])
+			top, bottom := bins.rows(by)
 			for bx := range k.op.W {
-				left, right := binEdges(x0, bx, binW, level[3])
+				left, right := bins.columns(bx)
 				var best T // an empty bin is 0
 				if top < bottom && left < right {
 					best = T(math.Inf(-1))
@@ -255,6 +258,23 @@ func (k *roiPool[T]) do(values [][]T, task int, _ *scratch[T]) {
 		features = features[plane:]
 	}
 }
+
+// bins are those of a region in a level.
+type bins struct {
+	x0, y0        int
+	width, height float32 // of a bin
+	level         nd.Shape
+}
+
+// binsOf follows Caffe's rounding: halves away from zero, the end pixel
+// included.
+func binsOf(op *nn.RoIPool, g region, level nd.Shape) bins {
+	x0, y0 := round(g.x0), round(g.y0)
+	return bins{x0, y0, float32(max(round(g.x1)-x0+1, 1)) / float32(op.W), float32(max(round(g.y1)-y0+1, 1)) / float32(op.H), level}
+}
+
+func (b *bins) rows(bin int) (from, to int)    { return binEdges(b.y0, bin, b.height, b.level[2]) }
+func (b *bins) columns(bin int) (from, to int) { return binEdges(b.x0, bin, b.width, b.level[3]) }
 
 // binEdges returns the pixels of a bin, cut to the image.
 func binEdges(start, bin int, size float32, extent int) (from, to int) {

@@ -1,0 +1,129 @@
+package resdet
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"resdet/internal/device"
+	"resdet/internal/nn"
+)
+
+// Precision is the kind of numbers that layers multiply.
+type Precision = nn.Precision
+
+const (
+	F32  = nn.F32  // float32
+	BF16 = nn.BF16 // operands rounded to bfloat16, float32 sums
+	Int8 = nn.Int8 // 8-bit integers, of a quantised model; see [Quantization]
+	// Auto is BF16 where the CPU has matrix units for it (AMX), else F32.
+	Auto Precision = "auto"
+)
+
+// PrecisionError says that a CPU does not compute in a precision, and in which it
+// does.
+type PrecisionError = nn.PrecisionError
+
+// Numbers says in what numbers one layer computes.
+type Numbers = nn.Numbers
+
+// Quantization is what calibration found for a model: how each of its layers
+// computes in int8. Weights stay as they are in the file, and are rounded when
+// they are prepared for the machine, so that the model still runs in f32.
+type Quantization struct {
+	// Method is how the scales were chosen, Data on which images, and Images on
+	// how many of them; for people.
+	Method string `json:"method"`
+	Data   string `json:"data,omitempty"`
+	Images int    `json:"images"`
+	// Layers gives the numbers by layer, the key of its weights without
+	// ".weight"; those that it leaves out stay in f32.
+	Layers map[string]Numbers `json:"layers"`
+}
+
+func (q *Quantization) validate() error {
+	if q == nil {
+		return nil
+	}
+	for name, n := range q.Layers {
+		if err := n.Validate(); err != nil {
+			return fmt.Errorf("resdet: quantization: layer %q: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// ErrNotQuantised is returned (wrapped) where a model is to run in int8 that
+// has not been calibrated for it.
+var ErrNotQuantised = errors.New("the model is not quantised")
+
+// numerics returns what a network computes in on dev, and the layers that
+// compute below float32.
+func (c Config) numerics(dev device.Device, wanted Precision) (Precision, nn.Numerics, error) {
+	switch wanted {
+	case "":
+		wanted = F32
+	case Auto:
+		wanted = dev.Auto()
+	}
+	if !slices.Contains(dev.Precisions(), wanted) {
+		return "", nil, fmt.Errorf("resdet: %w", &nn.PrecisionError{Wanted: wanted, Has: dev.Precisions()})
+	}
+	switch wanted {
+	case BF16:
+		names, err := c.Layers()
+		layers := nn.Numerics{}
+		for _, name := range names {
+			layers[name] = Numbers{Precision: BF16}
+		}
+		return wanted, layers, err
+	case Int8:
+		if c.Quantization == nil {
+			return "", nil, fmt.Errorf("resdet: int8: %w: make one that is with resdet quantize --model FILE --data … --out FILE", ErrNotQuantised)
+		}
+		may, err := c.Layers()
+		if err != nil {
+			return "", nil, err
+		}
+		for name := range c.Quantization.Layers {
+			if !slices.Contains(may, name) {
+				return "", nil, fmt.Errorf("resdet: quantization: %q is no layer of the model that may be below f32", name)
+			}
+		}
+		return wanted, c.Quantization.Layers, nil
+	}
+	return wanted, nil, nil
+}
+
+// Layers lists the layers that may be computed below float32, by the key of
+// their weights without ".weight", in order of use: all but the one that reads
+// the image and those whose results leave the network, the logits and the
+// deltas.
+func (c Config) Layers() ([]string, error) {
+	one, two, err := c.smallest()
+	if err != nil {
+		return nil, err
+	}
+	return append(reducible(one), reducible(two)...), nil
+}
+
+func reducible(g *nn.Graph) []string {
+	var names, not []string
+	for v := range g.Nodes {
+		name := g.Layer(nn.Value(v))
+		switch {
+		case name == "":
+		case readsImage(g, nn.Value(v)) || givenOut(g, nn.Value(v)):
+			not = append(not, name)
+		case !slices.Contains(names, name):
+			names = append(names, name)
+		}
+	}
+	return slices.DeleteFunc(names, func(name string) bool { return slices.Contains(not, name) })
+}
+
+func readsImage(g *nn.Graph, v nn.Value) bool { return g.Nodes[g.Nodes[v].In[0]].Name == pixelsName }
+
+func givenOut(g *nn.Graph, v nn.Value) bool {
+	return slices.ContainsFunc(g.Outputs, func(o nn.Output) bool { return o.Value == v && !o.Kept })
+}

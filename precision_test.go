@@ -1,0 +1,132 @@
+package resdet
+
+import (
+	"errors"
+	"image"
+	"math"
+	"slices"
+	"testing"
+
+	"resdet/internal/formula"
+	"resdet/internal/nn"
+)
+
+// What reads the image and what gives logits and deltas stays in f32, in every
+// architecture; everything else may be lower.
+func TestLayersBelowF32(t *testing.T) {
+	for _, arch := range Archs() {
+		cfg, err := NewConfig(arch, IndexedClasses("cat", "dog"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		layers, err := cfg.Layers()
+		if err != nil {
+			t.Fatal(err)
+		}
+		params, err := cfg.Params()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var kept []string
+		for _, p := range params {
+			name, ok := trimWeight(p)
+			if ok && !slices.Contains(layers, name) {
+				kept = append(kept, name)
+			}
+		}
+		if len(kept) != 5 { // conv1, two of the RPN, two of the head
+			t.Errorf("%s: %v stay in f32", arch, kept)
+		}
+	}
+}
+
+func trimWeight(p ParamSpec) (string, bool) {
+	const suffix = ".weight"
+	if len(p.Shape) < 2 {
+		return "", false
+	}
+	return p.Key[:len(p.Key)-len(suffix)], true
+}
+
+func TestPrecisionOptions(t *testing.T) {
+	cfg := small(t, Options{Device: "ref"}).Config()
+	if _, err := New(cfg, formula.Params{Basic: true}, Options{Precision: Int8}); !errors.Is(err, ErrNotQuantised) {
+		var lacks *nn.PrecisionError
+		if !errors.As(err, &lacks) {
+			t.Errorf("int8 without calibration: %v", err)
+		}
+	}
+	var lacks *nn.PrecisionError
+	if _, err := New(cfg, formula.Params{Basic: true}, Options{Precision: "int4"}); !errors.As(err, &lacks) {
+		t.Errorf("int4: %v", err)
+	}
+	cfg.Quantization = &Quantization{Layers: map[string]Numbers{"no.such.layer": {Precision: Int8, Scale: 1}}}
+	if _, err := New(cfg, formula.Params{Basic: true}, Options{Device: "ref", Precision: Int8}); err == nil {
+		t.Error("a layer that does not exist was accepted")
+	}
+	cfg.Quantization.Layers["no.such.layer"] = Numbers{Precision: Int8}
+	if err := cfg.Validate(); err == nil {
+		t.Error("int8 without a scale was accepted")
+	}
+}
+
+// A calibrated network finds in int8 about what it finds in f32.
+func TestCalibrate(t *testing.T) {
+	for _, device := range []string{"ref", ""} {
+		t.Run("device "+device, func(t *testing.T) {
+			if device == "ref" && testing.Short() {
+				t.Skip("five seconds of plain Go")
+			}
+			d := small(t, Options{Device: device})
+			img := picture(96, 64, "calibrate")
+			q, err := d.Calibrate(t.Context(), img, picture(64, 64, "other"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg := d.Config()
+			layers, err := cfg.Layers()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(q.Layers) != len(layers) {
+				t.Errorf("%d of %d layers have a scale", len(q.Layers), len(layers))
+			}
+			if q.Layers["backbone.body.layer1.0.conv1"].Signed || !q.Layers["rpn.head.conv.0.0"].Signed && !q.Layers["rpn.head.conv"].Signed {
+				t.Errorf("signs are wrong: %v", q.Layers)
+			}
+			cfg.Quantization = q
+			low, err := New(cfg, formula.Params{Basic: true}, Options{Device: device, Precision: Int8})
+			var lacks *nn.PrecisionError
+			if errors.As(err, &lacks) {
+				t.Skip(err)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer low.Close()
+			if low.Precision() != Int8 {
+				t.Errorf("the precision is %s", low.Precision())
+			}
+			if _, err := low.Calibrate(t.Context(), img); err == nil {
+				t.Error("a detector in int8 was calibrated")
+			}
+			far, largest, got := 0.0, 0.0, logits(t, low, img)
+			for i, want := range logits(t, d, img) {
+				far = max(far, math.Abs(float64(got[i]-want)))
+				largest = max(largest, math.Abs(float64(want)))
+			}
+			if far == 0 || far > 0.1*largest {
+				t.Errorf("the RPN's logits differ by up to %v; the largest is %v", far, largest)
+			}
+		})
+	}
+}
+
+// logits returns those of the RPN's finest level.
+func logits(t *testing.T, d *Detector, img image.Image) []float32 {
+	t.Helper()
+	if _, err := d.DetectBatch(t.Context(), []image.Image{img}, d.Settings()); err != nil {
+		t.Fatal(err)
+	}
+	return slices.Clone(d.profile.one.Output(0).Data())
+}
