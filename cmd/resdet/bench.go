@@ -3,15 +3,14 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"image"
 	"io"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -27,7 +26,12 @@ type benchOptions struct {
 	regions int
 	classes int
 	runs    int
+	batch   int
 	layers  bool
+	train   bool
+	tune    bool
+	choices resdet.Choices // of a trial
+	compare string
 	json    bool
 }
 
@@ -37,24 +41,42 @@ func newBenchCommand(s streams) *cobra.Command {
 		Use:   "bench [--model FILE | --arch NAME] [--size HxW]",
 		Short: "Measure a detector on this machine, stage by stage",
 		Long: `Measure a detector on this machine: the median of several detections of one synthetic
-image, stage by stage, and the machine's own matrix product beside it.
+image, stage by stage, and the machine's own matrix product beside it. With --workers several detections run at a
+time, on shares of the threads and with one copy of the weights: each takes longer, more are done in a second.
 
 With --arch the weights follow from a formula: the work is the real one, what is found is not.
-GFLOP/s count the multiply-adds of the network's definition, whatever an algorithm saves.`,
+GFLOP/s count the multiply-adds of the network's definition, whatever an algorithm saves; limit is their share of what
+the machine's largest matrix products reach in the same run.
+
+With --tune every algorithm that a convolution can be computed by is tried where it stands, and the faster ones are kept
+for this CPU, library, vector width and number of threads, in "trials" of the cache folder (RESDET_CACHE). Later
+commands compute those layers so; deleting the file brings the rule back.
+
+With --train a step of training is measured instead: one image with eight objects, 512 regions, three stages of the
+backbone learned and norms fixed, forward, backward and SGD.`,
 		Example: `  resdet bench
+  resdet bench --layers --json > before.json; …; resdet bench --compare before.json
   resdet bench --arch vgg16 --size 600x1000 --regions 300
-  resdet bench --arch resnet101-c4 --size 600x1000 --layers`,
+  resdet bench --arch resnet101-c4 --size 600x1000 --layers
+  resdet bench --threads 16 --workers 4 --batch 2
+  resdet bench --tune --arch resnet101-c4 --size 600x1000 --runs 10
+  resdet bench --train --arch resnet101-fpn --size 600x1000`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return runBench(cmd.Context(), s, o) },
 	}
 	f := cmd.Flags()
-	o.model.add(f)
+	o.model.add(f, s)
 	f.StringVar(&o.arch, "arch", "", "measure this architecture: "+strings.Join(resdet.Archs(), " "))
 	f.StringVar(&o.size, "size", "", "height x width of the image, which --arch takes unscaled and a model scales by its own rule (default 600x1000; a model's short side, 3:2)")
 	f.IntVar(&o.regions, "regions", 0, "regions of the second stage, with --arch (default: the architecture's)")
 	f.IntVar(&o.classes, "num-classes", 0, "classes, with --arch (default 80; 20 for vgg16, 90 for a pyramid)")
-	f.IntVar(&o.runs, "runs", 5, "measured detections, after one to warm up")
+	f.IntVar(&o.runs, "runs", 5, "measured detections of each worker, after one to warm up")
+	f.IntVar(&o.batch, "batch", 1, "images of a detection")
+	o.model.addWorkers(f)
 	f.BoolVar(&o.layers, "layers", false, "print every kernel")
+	f.BoolVar(&o.train, "train", false, "measure a step of training, with --arch")
+	f.BoolVar(&o.tune, "tune", false, "try the algorithms of every layer and keep what is faster than the rule's")
+	f.StringVar(&o.compare, "compare", "", "report of an earlier bench --json: print what changed since")
 	f.BoolVar(&o.json, "json", false, "machine-readable output")
 	return cmd
 }
@@ -64,16 +86,20 @@ type benchReport struct {
 	Arch      string       `json:"arch"`
 	Device    string       `json:"device"`
 	Precision string       `json:"precision"`
-	Input     []int        `json:"input"`   // [N 3 H W], padded
+	Input     []int        `json:"input"` // [N 3 H W], padded
+	Workers   int          `json:"workers"`
 	Regions   int          `json:"regions"` // that went into stage 2
 	Runs      int          `json:"runs"`
-	Seconds   float64      `json:"seconds"` // median of a detection
+	Seconds   float64      `json:"seconds"` // median of a detection of all the input's images
 	Min       float64      `json:"min_seconds"`
 	Max       float64      `json:"max_seconds"`
-	GFLOPs    float64      `json:"gflops"` // per second, over the whole detection
-	Sgemm     float64      `json:"sgemm_gflops,omitempty"`
+	Images    float64      `json:"images_per_second"` // of all workers together
+	GFLOPs    float64      `json:"gflops"`            // per second, of all workers together
+	Limits    cpu.Limits   `json:"limits,omitzero"`   // of this machine
 	PeakMB    float64      `json:"peak_mb,omitempty"`
-	Stages    []benchStage `json:"stages"`
+	Stages    []benchStage `json:"stages"` // of a detection; "other" is what they leave of it
+	Around    []benchStage `json:"around"` // what a command does before and after, for one image
+	Reorders  benchCopies  `json:"reorders"`
 	Layers    []benchLayer `json:"layers,omitempty"`
 }
 
@@ -81,6 +107,12 @@ type benchStage struct {
 	Name    string  `json:"stage"`
 	Seconds float64 `json:"seconds"` // median
 	GFLOPs  float64 `json:"gflops,omitempty"`
+}
+
+// benchCopies are the kernels that only bring a value to another layout.
+type benchCopies struct {
+	Count   int     `json:"count"`
+	Seconds float64 `json:"seconds"`
 }
 
 type benchLayer struct {
@@ -92,6 +124,7 @@ type benchLayer struct {
 	Shape     []int   `json:"shape"`
 	Seconds   float64 `json:"seconds"`
 	GFLOPs    float64 `json:"gflops,omitempty"`
+	Precision string  `json:"precision,omitempty"` // of what is multiplied
 }
 
 func runBench(ctx context.Context, s streams, o benchOptions) error {
@@ -101,10 +134,32 @@ func runBench(ctx context.Context, s streams, o benchOptions) error {
 	if o.arch == "" && (o.regions != 0 || o.classes != 0) {
 		return usagef("--regions and --num-classes go with --arch")
 	}
+	if o.json && o.compare != "" {
+		return usagef("--compare is for people, --json for programs: give one of them")
+	}
 	if o.runs < 1 {
 		return usagef("--runs %d is not positive", o.runs)
 	}
-	d, img, err := o.open()
+	if o.batch < 1 || o.batch > 64 {
+		return usagef("--batch %d: give 1 to 64", o.batch)
+	}
+	if o.tune && (o.train || o.compare != "") {
+		return usagef("--tune goes with neither --train nor --compare")
+	}
+	if o.tune {
+		return runTune(ctx, s, o)
+	}
+	if o.train {
+		return runTrainBench(ctx, s, o)
+	}
+	var before *benchReport
+	if o.compare != "" {
+		var err error
+		if before, err = readBench(o.compare); err != nil {
+			return err
+		}
+	}
+	d, img, err := o.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -113,28 +168,50 @@ func runBench(ctx context.Context, s streams, o benchOptions) error {
 	if err != nil {
 		return err
 	}
-	// A second library's threads would disturb the runs, so this comes last.
-	r.Sgemm = cpu.Sgemm(o.model.threadCount())
+	// A second team of threads would disturb the runs, so this comes last.
+	if r.Limits, err = cpu.Measure(o.model.threadCount()); err != nil {
+		return err
+	}
 	if o.json {
 		return json.NewEncoder(s.out).Encode(r)
 	}
-	return r.print(s.out)
+	if err := r.print(s.out, o.layers); err != nil || before == nil {
+		return err
+	}
+	return r.printChanges(s.out, *before)
 }
 
-// open prepares the detector and an image of the wanted size.
-func (o benchOptions) open() (*resdet.Detector, image.Image, error) {
-	height, width := 0, 0
-	if o.size != "" {
-		h, w, _ := strings.Cut(o.size, "x")
-		var err1, err2 error
-		height, err1 = strconv.Atoi(h)
-		width, err2 = strconv.Atoi(w)
-		if err1 != nil || err2 != nil || min(height, width) < 32 || max(height, width) > 8192 {
-			return nil, nil, usagef("--size %q is not HEIGHTxWIDTH, each 32…8192", o.size)
-		}
+// open prepares the detector and an image of the wanted size. What is not
+// quantised and is to run in int8 is calibrated on that image: the time is that
+// of a calibrated model, what is found is not.
+func (o benchOptions) open(ctx context.Context) (*resdet.Detector, image.Image, error) {
+	options := o.options()
+	if options.Precision != resdet.Int8 {
+		return o.openWith(options)
 	}
+	options.Precision = resdet.F32
+	d, img, err := o.openWith(options)
+	if err != nil {
+		return nil, nil, err
+	}
+	if options.Quantization = d.Config().Quantization; options.Quantization == nil {
+		options.Quantization, err = d.Calibrate(ctx, img)
+	}
+	if err := errors.Join(err, d.Close()); err != nil {
+		return nil, nil, err
+	}
+	resetPeak()
+	options.Precision = resdet.Int8
+	return o.openWith(options)
+}
+
+func (o benchOptions) openWith(options resdet.Options) (*resdet.Detector, image.Image, error) {
 	if o.arch == "" {
-		d, err := o.model.open()
+		height, width, err := o.extents()
+		if err != nil {
+			return nil, nil, err
+		}
+		d, err := o.model.openWith(options)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -143,6 +220,46 @@ func (o benchOptions) open() (*resdet.Detector, image.Image, error) {
 			height, width = t.ShortSide, t.ShortSide*3/2
 		}
 		return d, noise(height, width), nil
+	}
+	cfg, img, err := o.untrained()
+	if err != nil {
+		return nil, nil, err
+	}
+	if o.regions > 0 {
+		cfg.RPN.PostNMS = o.regions
+	}
+	d, err := resdet.New(cfg, formulaFor(cfg), options)
+	return d, img, err
+}
+
+// options are the flags', with the choices of a trial.
+func (o benchOptions) options() resdet.Options {
+	options := o.model.options()
+	if o.tune {
+		options.Choices = o.choices
+	}
+	return options
+}
+
+// extents returns the wanted height and width, zeros if none are given.
+func (o benchOptions) extents() (height, width int, err error) {
+	if o.size == "" {
+		return 0, 0, nil
+	}
+	h, w, _ := strings.Cut(o.size, "x")
+	height, err1 := strconv.Atoi(h)
+	width, err2 := strconv.Atoi(w)
+	if err1 != nil || err2 != nil || min(height, width) < 32 || max(height, width) > 8192 {
+		return 0, 0, usagef("--size %q is not HEIGHTxWIDTH, each 32…8192", o.size)
+	}
+	return height, width, nil
+}
+
+// untrained returns the configuration of --arch, and an image of its size.
+func (o benchOptions) untrained() (resdet.Config, image.Image, error) {
+	height, width, err := o.extents()
+	if err != nil {
+		return resdet.Config{}, nil, err
 	}
 	if height == 0 {
 		height, width = 600, 1000
@@ -163,15 +280,15 @@ func (o benchOptions) open() (*resdet.Detector, image.Image, error) {
 	}
 	cfg, err := resdet.NewConfig(o.arch, resdet.IndexedClasses(names...))
 	if err != nil {
-		return nil, nil, usageError{err}
+		return cfg, nil, usageError{err}
 	}
 	cfg.Transform.ShortSide, cfg.Transform.LongSide = min(height, width), max(height, width)
-	if o.regions > 0 {
-		cfg.RPN.PostNMS = o.regions
-	}
-	basic := cfg.Backbone.Depth == 18 || cfg.Backbone.Depth == 34
-	d, err := resdet.New(cfg, formula.Params{Basic: basic}, o.model.options())
-	return d, noise(height, width), err
+	return cfg, noise(height, width), nil
+}
+
+// formulaFor returns the formula's weights for an architecture.
+func formulaFor(cfg resdet.Config) formula.Params {
+	return formula.Params{Basic: cfg.Backbone.Depth == 18 || cfg.Backbone.Depth == 34}
 }
 
 // noise is smooth colour with grain: nothing in the network's work depends on
@@ -190,90 +307,99 @@ func noise(height, width int) image.Image {
 	return img
 }
 
-// measure detects once to warm up and then o.runs times.
-func measure(ctx context.Context, d *resdet.Detector, img image.Image, o benchOptions) (benchReport, error) {
-	r := benchReport{Arch: d.Config().Arch, Device: d.Device(), Precision: "f32", Runs: o.runs}
-	type run struct{ total, transform, stage1, proposals, stage2, post time.Duration }
-	var runs []run
-	for i := range o.runs + 1 {
-		if _, err := d.DetectBatch(ctx, []image.Image{img}, d.Settings()); err != nil {
-			return r, err
-		}
-		if p := d.Profile(); i > 0 {
-			runs = append(runs, run{p.Total, p.Transform, p.Stage1, p.Proposals, p.Stage2, p.Post})
-		}
-	}
-	median := func(of func(run) time.Duration) float64 {
-		v := make([]time.Duration, len(runs))
-		for i, x := range runs {
-			v[i] = of(x)
-		}
-		slices.Sort(v)
-		return v[len(v)/2].Seconds()
-	}
-	slices.SortFunc(runs, func(a, b run) int { return int(a.total - b.total) })
-	r.Min, r.Max = runs[0].total.Seconds(), runs[len(runs)-1].total.Seconds()
-	r.Seconds = median(func(x run) time.Duration { return x.total })
-
-	p := d.Profile()
-	r.Regions, r.Input = p.Regions, p.Input
-	one, two := p.Steps()
-	flops1, flops2 := r.layers(1, one, o.layers), r.layers(2, two, o.layers)
-	rate := func(flops int64, seconds float64) float64 { return float64(flops) / seconds / 1e9 }
-	r.GFLOPs = rate(flops1+flops2, r.Seconds)
-	s1, s2 := median(func(x run) time.Duration { return x.stage1 }), median(func(x run) time.Duration { return x.stage2 })
-	r.Stages = []benchStage{
-		{"transform", median(func(x run) time.Duration { return x.transform }), 0},
-		{"stage 1", s1, rate(flops1, s1)},
-		{"proposals", median(func(x run) time.Duration { return x.proposals }), 0},
-		{"stage 2", s2, rate(flops2, s2)},
-		{"post", median(func(x run) time.Duration { return x.post }), 0},
-	}
-	r.PeakMB = peakMB()
-	return r, nil
-}
-
 // layers adds the kernels of a stage if they are wanted and returns the sum of
 // their floating-point operations.
 func (r *benchReport) layers(stage int, steps []resdet.Step, keep bool) (flops int64) {
 	for _, s := range steps {
 		flops += s.FLOPs
+		if s.Algorithm == "reorder" {
+			r.Reorders.Count++
+			r.Reorders.Seconds += s.Time.Seconds()
+		}
 		if !keep {
 			continue
 		}
-		l := benchLayer{Stage: stage, Name: s.Name, Op: s.Op, Algorithm: s.Algorithm, Layout: s.Layout, Shape: s.Shape, Seconds: s.Time.Seconds()}
-		if s.FLOPs > 0 && s.Time > 0 {
-			l.GFLOPs = float64(s.FLOPs) / s.Time.Seconds() / 1e9
-		}
-		r.Layers = append(r.Layers, l)
+		r.Layers = append(r.Layers, layerOf(stage, s))
 	}
 	return flops
 }
 
-func (r benchReport) print(w io.Writer) error {
-	fmt.Fprintf(w, "%s on %s, %s, input %v, %s, %s\n\n", r.Arch, r.Device, r.Precision, r.Input, plural(r.Regions, "region"), plural(r.Runs, "run"))
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(t, "stage\tms\tshare\tGFLOP/s\t\n")
-	for _, s := range r.Stages {
-		fmt.Fprintf(t, "%s\t%.1f\t%.0f %%\t%s\t\n", s.Name, 1e3*s.Seconds, 100*s.Seconds/r.Seconds, number(s.GFLOPs))
+func layerOf(stage int, s resdet.Step) benchLayer {
+	l := benchLayer{Stage: stage, Name: s.Name, Op: s.Op, Algorithm: s.Algorithm, Layout: s.Layout, Shape: s.Shape, Seconds: s.Time.Seconds(), Precision: string(s.Precision)}
+	if s.FLOPs > 0 && s.Time > 0 {
+		l.GFLOPs = float64(s.FLOPs) / s.Time.Seconds() / 1e9
 	}
-	fmt.Fprintf(t, "total\t%.1f\t\t%s\t\n", 1e3*r.Seconds, number(r.GFLOPs))
+	return l
+}
+
+func (r benchReport) print(w io.Writer, layers bool) error {
+	fmt.Fprintf(w, "%s on %s, %s, input %v, %s, %s\n\n", r.Arch, r.Device, r.Precision, r.Input, plural(r.Regions, "region"), plural(r.Runs*r.Workers, "run"))
+	if err := r.printStages(w); err != nil || !layers {
+		return err
+	}
+	return r.printLayers(tabwriter.NewWriter(w, 0, 0, 2, ' ', 0))
+}
+
+// printStages prints the stages, the whole and the machine.
+func (r benchReport) printStages(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(t, "stage\tms\tshare\tGFLOP/s\tlimit\t\n")
+	for _, s := range r.Stages {
+		fmt.Fprintf(t, "%s\t%.1f\t%.0f %%\t%s\t%s\t\n", s.Name, 1e3*s.Seconds, 100*s.Seconds/r.Seconds, number(s.GFLOPs), r.share(s.GFLOPs, r.Precision))
+	}
+	fmt.Fprintf(t, "total\t%.1f\t\t%s\t%s\t\n", 1e3*r.Seconds, number(r.GFLOPs), r.share(r.GFLOPs, r.Precision))
+	for _, s := range r.Around {
+		fmt.Fprintf(t, "(%s)\t%.1f\t%.0f %%\t\t\t\n", s.Name, 1e3*s.Seconds, 100*s.Seconds/r.Seconds)
+	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "\nfastest %.1f ms, slowest %.1f ms; peak memory %.0f MB\n", 1e3*r.Min, 1e3*r.Max, r.PeakMB)
-	if r.Sgemm > 0 {
-		fmt.Fprintf(w, "this machine's sgemm: %.0f GFLOP/s; the detection runs at %.2f of it\n", r.Sgemm, r.GFLOPs/r.Sgemm)
+	fmt.Fprintln(w)
+	if r.Images > 0 { // a detection's report, not a training step's
+		fmt.Fprintf(w, "%.2f images/s", r.Images)
+		if r.Workers > 1 {
+			fmt.Fprintf(w, " of %d workers", r.Workers)
+		}
+		fmt.Fprintf(w, "; %s of values to another layout, %.2f ms, %.1f %%\n", plural(r.Reorders.Count, "reorder"), 1e3*r.Reorders.Seconds, 100*r.Reorders.Seconds/r.Seconds)
 	}
-	if len(r.Layers) == 0 {
-		return nil
+	fmt.Fprintf(w, "fastest %.1f ms, slowest %.1f ms; peak memory %.0f MB\n", 1e3*r.Min, 1e3*r.Max, r.PeakMB)
+	if l := r.Limits; l.F32 > 0 {
+		fmt.Fprintf(w, "this machine: matrix products f32 %.0f, bf16 %s GFLOP/s, int8 %s GOP/s; memory %.0f GB/s\n", l.F32, orNone(l.BF16), orNone(l.Int8), l.Bandwidth)
 	}
-	t = tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "\nstage\tkernel\tops\talgorithm\tlayout\tshape\tms\tGFLOP/s\n")
+	return nil
+}
+
+func (r benchReport) printLayers(t *tabwriter.Writer) error {
+	fmt.Fprintf(t, "\nstage\tkernel\tops\tprecision\talgorithm\tlayout\tshape\tms\tshare\tGFLOP/s\tlimit\n")
 	for _, l := range r.Layers {
-		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%v\t%.2f\t%s\n", l.Stage, l.Name, l.Op, l.Algorithm, l.Layout, l.Shape, 1e3*l.Seconds, number(l.GFLOPs))
+		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%s\t%v\t%.2f\t%.1f %%\t%s\t%s\n", l.Stage, l.Name, l.Op, l.Precision, l.Algorithm, l.Layout, l.Shape,
+			1e3*l.Seconds, 100*l.Seconds/r.Seconds, number(l.GFLOPs), r.share(l.GFLOPs, l.Precision))
 	}
 	return t.Flush()
+}
+
+// share holds a rate against the machine's limit in a precision. It may be above
+// 100 %: Winograd leaves out multiplications that the rate counts.
+func (r benchReport) share(gflops float64, precision string) string {
+	limit := r.Limits.F32
+	switch resdet.Precision(precision) {
+	case resdet.BF16:
+		limit = r.Limits.BF16
+	case resdet.Int8:
+		limit = r.Limits.Int8
+	}
+	if gflops == 0 || limit == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.0f %%", 100*gflops/limit)
+}
+
+// orNone is for rates that the machine may not have.
+func orNone(rate float64) string {
+	if rate == 0 {
+		return "none"
+	}
+	return number(rate)
 }
 
 func number(v float64) string {

@@ -26,6 +26,7 @@ type compareOptions struct {
 	json                bool
 	report              string
 	quiet               bool
+	training            compareTraining
 }
 
 func newCompareCommand(s streams) *cobra.Command {
@@ -36,9 +37,18 @@ func newCompareCommand(s streams) *cobra.Command {
 		Long: `Compare two results files, or two models that are run over the data set (FILE.safetensors, or "default" for
 the built-in one): AP of each, absolute and relative gain, and the 95 % interval of the difference by a
 paired bootstrap over images, over all and by class and size; beside it the gain that He et al. report for
-VGG-16 → ResNet-101. With models, what each costs is listed too.`,
+VGG-16 → ResNet-101. With models, what each costs is listed too.
+
+With --train both are trained first, one after the other, on the same data with the same schedule and seed, in
+folders of --out; a comparison that was interrupted goes on where it stopped when it is called again. --seeds N
+trains N pairs: the gain is their mean, and the bootstrap draws pairs and images. With one pair the interval
+covers the choice of test images, not the noise of training. --precision is then that of the training, f32 or
+bf16; what was trained is scored in f32.`,
 		Example: `  resdet compare --data coco:instances.json --baseline vgg16.json --candidate resnet101.json --report gain.html
-  resdet compare --data voc:VOCdevkit,split=minival --baseline default --candidate mine.safetensors`,
+  resdet compare --data voc:VOCdevkit,split=minival --baseline default --candidate mine.safetensors
+  resdet compare --train --data voc:VOCdevkit,split=trainval --val-data voc:VOCdevkit,split=test --out experiment \
+      --baseline-arch vgg16 --baseline-init vgg16.pth --candidate-arch resnet101-c4 --candidate-init resnet101.pth \
+      --preset he2015-voc --seeds 3`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return runCompare(cmd.Context(), s, o, cmd.Flags()) },
 	}
@@ -52,13 +62,20 @@ VGG-16 → ResNet-101. With models, what each costs is listed too.`,
 	f.Uint64Var(&o.bootstrap.Seed, "seed", o.bootstrap.Seed, "of the bootstrap")
 	f.BoolVar(&o.json, "json", false, "JSON on standard output instead of tables")
 	f.StringVar(&o.report, "report", "", "write a self-contained HTML page")
-	o.model.addRun(f)
+	o.model.addRun(f, s)
 	addEvalThresholds(f, &o.limits)
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "no progress bar and no notes")
+	o.training.add(f)
 	return cmd
 }
 
 func runCompare(ctx context.Context, s streams, o compareOptions, flags *pflag.FlagSet) error {
+	if o.training.on {
+		return runCompareTraining(ctx, s, o, flags)
+	}
+	if o.training.given(flags) {
+		return usagef("--train is missing: the flags of training mean nothing without it")
+	}
 	if o.data == "" || o.baseline == "" || o.candidate == "" {
 		return usagef("--data, --baseline and --candidate are all needed")
 	}
@@ -100,6 +117,12 @@ func runCompare(ctx context.Context, s streams, o compareOptions, flags *pflag.F
 	if err != nil {
 		return err
 	}
+	return o.write(s, c)
+}
+
+// write prints a comparison, and writes the page that was asked for.
+func (o compareOptions) write(s streams, c *eval.Comparison) error {
+	var err error
 	if o.json {
 		err = printJSON(s.out, c)
 	} else {
@@ -161,11 +184,23 @@ func printCompare(out io.Writer, c *eval.Comparison) error {
 	fmt.Fprintf(w, "%s  %s → %s   gain %s points, %s", c.Metric, percent(c.Baseline, c.Objects), percent(c.Candidate, c.Objects), signed(c.Gain), relative(c.Relative))
 	if c.CI95.Present() {
 		fmt.Fprintf(w, "   95 %% interval of the gain: %s points\n", interval(c.CI95))
-		fmt.Fprintf(w, "(paired bootstrap over images, %d samples, seed %d)\n", c.Samples, c.Seed)
+		what := "images"
+		if len(c.Pairs) > 1 {
+			what = "pairs and images"
+		}
+		fmt.Fprintf(w, "(paired bootstrap over %s, %d samples, seed %d)\n", what, c.Samples, c.Seed)
 	} else {
 		fmt.Fprintln(w)
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	if len(c.Pairs) > 0 {
+		fmt.Fprintf(w, "%s\n", c.Covers)
+		fmt.Fprintf(t, "\npair\tbaseline\tcandidate\tgain\trelative\t95 %% (images)\t\n")
+		for _, p := range c.Pairs {
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t\n", p.Name, percent(p.Baseline, p.Objects), percent(p.Candidate, p.Objects), signed(p.Gain.Gain), relative(p.Relative), interval(p.CI95))
+		}
+		t.Flush()
+	}
 	rows := func(what string, gains []eval.Gain) {
 		if len(gains) == 0 {
 			return

@@ -54,7 +54,7 @@ func newDataCommand(s streams) *cobra.Command {
 
   coco:ANNOTATIONS.json[,images=DIR]
   voc:DIR[,split=NAME][,images=DIR][,annotations=DIR]   VOCdevkit, VOCdevkit/VOC2007, or a folder with XML
-  yolo:DATA.yaml[,split=train|val|test]
+  yolo:DATA.yaml[,split=train|val|test][,within=DIR]    nothing that it names outside of DIR is read
 
 and of the images, in byte order of file names, ,every=5 takes 0, 5, 10 …, ,not-every=5 the rest,
 ,first=10 the first ten.`,

@@ -46,7 +46,8 @@ A file that cannot be read is reported, the others are still done, and the exit 
 		},
 	}
 	f := cmd.Flags()
-	o.model.add(f)
+	o.model.precision = "auto"
+	o.model.add(f, s)
 	o.limits.add(f)
 	f.StringVarP(&o.format, "format", "f", "text", "of the results: text, json (a line per image), coco, csv, or voc (XML files, needs --out)")
 	f.BoolVar(&o.json, "json", false, "the same as --format json")

@@ -61,7 +61,7 @@ MOT Challenge's format.`,
 	f.BoolVar(&o.preprocess, "preprocess", false, "with mot: apply the benchmark's rules for distractors and classes")
 	f.BoolVar(&o.json, "json", false, "JSON on standard output instead of tables")
 	f.StringVar(&o.report, "report", "", "write a self-contained HTML page")
-	o.model.add(f)
+	o.model.add(f, s)
 	addEvalThresholds(f, &o.limits)
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "no progress bar and no notes")
 	return cmd

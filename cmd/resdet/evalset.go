@@ -43,6 +43,11 @@ func loadEvalSet(ctx context.Context, arg string, classes []string) (*evalSet, e
 	if err != nil {
 		return nil, err
 	}
+	return newEvalSet(data, arg), nil
+}
+
+// newEvalSet returns a data set that was loaded; reports call it arg.
+func newEvalSet(data *coco.Dataset, arg string) *evalSet {
 	s := &evalSet{data: data, arg: arg, order: make([]int, len(data.Images)), number: make([]int, len(data.Images))}
 	for _, c := range data.Classes {
 		s.classes = append(s.classes, eval.Class{Name: c.Name, ID: c.ID})
@@ -63,7 +68,7 @@ func loadEvalSet(ctx context.Context, arg string, classes []string) (*evalSet, e
 		}
 		s.truths[n] = truths
 	}
-	return s, nil
+	return s
 }
 
 func (s *evalSet) evaluator(p eval.Protocol) (*eval.Evaluator, error) {
@@ -141,7 +146,7 @@ func (s *evalSet) model(ctx context.Context, p eval.Protocol, name string, d *re
 		return nil, hintError{fmt.Errorf("%s and %s: %w", name, s.arg, err), "evaluate on data with some of the model's classes, or train on this data"}
 	}
 	run := eval.ModelRun{
-		Model: name, Arch: cfg.Arch, Device: d.Device(), Precision: "f32", Threads: threads,
+		Model: name, Arch: cfg.Arch, Device: d.Device(), Precision: string(d.Precision()), Threads: threads,
 		Score: decimal(settings.Score), NMS: decimal(settings.NMS), MaxDets: settings.Max, Classes: len(cfg.Classes),
 	}
 	var missing []string

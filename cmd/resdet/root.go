@@ -62,9 +62,12 @@ Exit status: 0 all done, 1 something failed, 2 wrong command line, 130 interrupt
 	root.AddCommand(
 		newDetectCommand(s),
 		newVideoCommand(s),
+		newServeCommand(s),
 		newEvalCommand(s),
 		newCompareCommand(s),
+		newTrainCommand(s),
 		newDataCommand(s),
+		newQuantizeCommand(s),
 		newBenchCommand(s),
 		newWeightsCommand(s),
 	)

@@ -21,7 +21,6 @@ import (
 	"resdet"
 	"resdet/internal/det"
 	"resdet/internal/track"
-	"resdet/internal/transform"
 	"resdet/internal/video"
 )
 
@@ -73,7 +72,8 @@ program resdet-video (scripts/build builds it).`,
 		},
 	}
 	f := cmd.Flags()
-	o.model.add(f)
+	o.model.precision = "auto"
+	o.model.add(f, s)
 	o.limits.add(f)
 	f.StringArrayVarP(&o.out, "out", "o", nil, "file for the result, may be repeated: .mp4 or .avi (the video with its objects drawn), .jsonl, .txt (tracks as the MOT Challenge has them), or a folder for pictures")
 	f.BoolVar(&o.json, "json", false, "JSON lines on stdout also with other outputs")
@@ -210,12 +210,12 @@ func runVideo(ctx context.Context, s streams, o videoOptions, name string, flags
 		return err
 	}
 
-	classes := d.Config().Classes
-	least := float32(leastDrawn)
+	classes := videoClasses(d.Config().Classes)
+	least := float32(video.LeastDrawn)
 	if flags.Changed("score") {
 		least = settings.Score
 	}
-	cfg.Draw = drawObjects(classes, least)
+	cfg.Draw = video.DrawObjects(classes, least)
 	sinks, err := o.sinks(s, name, got.source.Info(), cfg, classes)
 	if err != nil {
 		got.source.Close()
@@ -260,29 +260,17 @@ func (m modelDetector) Detect(ctx context.Context, images []image.Image) ([][]de
 	return found, nil
 }
 
-// leastDrawn is the least score of what is drawn unless --score says otherwise:
-// pictures with all that the lines list would show little else than boxes.
-const leastDrawn = 0.5
-
-// drawObjects labels objects of at least that score with their class, and with
-// number and colour of their own where they are tracked.
-func drawObjects(classes []resdet.Class, least float32) func(*image.RGBA, []track.Object) {
-	return func(m *image.RGBA, objects []track.Object) {
-		var marks []transform.Mark
-		for _, o := range objects {
-			switch name := classes[o.Class].Name; {
-			case o.ID > 0: // also while its score is low: that is what tracks are for
-				marks = append(marks, transform.Mark{Box: o.Box, Text: fmt.Sprintf("%s #%d", name, o.ID), Colour: transform.Colour(o.ID)})
-			case o.Score >= least:
-				marks = append(marks, transform.Mark{Box: o.Box, Text: fmt.Sprintf("%s %.2f", name, o.Score), Colour: transform.Colour(o.Class)})
-			}
-		}
-		transform.DrawMarks(m, marks)
+// videoClasses names a model's classes for the writers of package video.
+func videoClasses(classes []resdet.Class) []video.Class {
+	names := make([]video.Class, len(classes))
+	for i, c := range classes {
+		names[i] = video.Class{Name: c.Name, ID: c.ID}
 	}
+	return names
 }
 
 // sinks opens the outputs. When one fails those before it are closed.
-func (o videoOptions) sinks(s streams, name string, info video.Info, cfg video.Config, classes []resdet.Class) (sinks []video.Sink, err error) {
+func (o videoOptions) sinks(s streams, name string, info video.Info, cfg video.Config, classes []video.Class) (sinks []video.Sink, err error) {
 	defer func() {
 		if err != nil {
 			for _, sink := range sinks {
@@ -295,10 +283,6 @@ func (o videoOptions) sinks(s streams, name string, info video.Info, cfg video.C
 			sinks = append(sinks, sink)
 		}
 		return err
-	}
-	names := make([]video.Class, len(classes))
-	for i, c := range classes {
-		names[i] = video.Class{Name: c.Name, ID: c.ID}
 	}
 	file := video.FileOptions{Codec: o.codec, Width: info.Width, Height: info.Height, FPS: cfg.OutputRate(info), Log: cfg.Log}
 	if !o.mute {
@@ -319,7 +303,7 @@ func (o videoOptions) sinks(s streams, name string, info video.Info, cfg video.C
 			if ext == ".txt" {
 				err = add(video.NewMOT(f), nil)
 			} else {
-				err = add(video.NewJSONLines(f, f.Close, names), nil)
+				err = add(video.NewJSONLines(f, f.Close, classes), nil)
 			}
 		case "":
 			err = add(video.NewFolder(out))
@@ -341,7 +325,7 @@ func (o videoOptions) sinks(s streams, name string, info video.Info, cfg video.C
 		}
 	}
 	if o.json || len(sinks) == 0 {
-		sinks = append(sinks, video.NewJSONLines(s.out, nil, names))
+		sinks = append(sinks, video.NewJSONLines(s.out, nil, classes))
 	}
 	return sinks, nil
 }

@@ -46,7 +46,7 @@ func (v *videoProgress) watch(p *video.Pipeline, cfg video.Config) {
 	if v.quiet || !isTerminal(v.err) {
 		return
 	}
-	total := length(p.Stats().Source, cfg)
+	total := cfg.Length(p.Stats().Source)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.all = mpb.New(mpb.WithOutput(v.err), mpb.WithWidth(32), mpb.WithRefreshRate(200*time.Millisecond))
@@ -72,22 +72,13 @@ func (v *videoProgress) watch(p *video.Pipeline, cfg video.Config) {
 	})
 }
 
-// length is how much of the source will be processed; 0: unknown.
-func length(s video.Info, cfg video.Config) time.Duration {
-	end := time.Duration(float64(s.Frames) / s.FPS * float64(time.Second))
-	if cfg.End > 0 && (end == 0 || cfg.End < end) {
-		end = cfg.End
-	}
-	return max(0, end-cfg.Start)
-}
-
+// eta is the time that is left, as text.
 func eta(s video.Stats, start, total time.Duration) string {
-	done := s.Position - start
-	if done <= 0 {
+	left, ok := s.Left(start, total)
+	if !ok {
 		return "?"
 	}
-	left := time.Duration(float64(s.Elapsed) / float64(done) * float64(total-done))
-	return max(0, left).Round(time.Second).String()
+	return left.Round(time.Second).String()
 }
 
 // stageRates is the run's rate and each stage's own, in frames per second.

@@ -1,0 +1,541 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"image"
+	"io"
+	"os"
+	"slices"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"resdet"
+	"resdet/coco"
+	"resdet/internal/calibrate"
+	"resdet/internal/transform"
+	"resdet/internal/weights"
+)
+
+type quantizeOptions struct {
+	model  modelFlags
+	data   string
+	check  string
+	out    string
+	images int
+	probes int
+	method string
+	keep   string
+	match  float64
+	json   bool
+	quiet  bool
+}
+
+func newQuantizeCommand(s streams) *cobra.Command {
+	var o quantizeOptions
+	cmd := &cobra.Command{
+		Use:   "quantize [--model FILE] --data SPEC --out FILE",
+		Short: "Calibrate a model for int8 on a hundred photos",
+		Long: `Make a model that also runs in int8 (--precision int8), from photos of what it will see; no labels are looked at.
+
+What every layer reads is counted over the photos, and a scale chosen from it. Then each layer is run in int8 alone,
+and it is measured what that does to the detections. The layers that cost most stay as they are, as many of them as it
+takes until --match of the detections above 0.5 are still found (same class, IoU of 0.9 or more). What reads the image
+and what gives logits and deltas is never in int8.
+
+The model written is one file as any other: the same weights, and the scales in its configuration. Without
+--precision int8 it computes what it computed before.`,
+		Example: `  resdet quantize --data voc:photos --out model-int8.safetensors
+  resdet quantize --model resnet101.safetensors --data coco:train.json,images=photos --out int8.safetensors --method percentile
+  resdet eval --model int8.safetensors --precision int8 --data voc:VOCdevkit,split=minival --protocol voc07`,
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error { return runQuantize(cmd.Context(), s, o) },
+	}
+	f := cmd.Flags()
+	f.StringVarP(&o.model.path, "model", "m", "", "model file (default: the one built in)")
+	o.model.precision = string(resdet.F32)
+	f.IntVar(&o.model.threads, "threads", 0, "threads of the network (default: all that the process may use)")
+	f.StringVar(&o.model.device, "device", "", "cpu (oneDNN) or ref (plain Go); default: the faster one that is there")
+	f.StringVarP(&o.data, "data", "d", "", "photos to calibrate on, a data set (required)")
+	f.StringVar(&o.check, "check", "", "data set on whose photos int8 is held against f32 at the end (default: those of --data)")
+	f.StringVarP(&o.out, "out", "o", "", "model file to write (required)")
+	f.IntVar(&o.images, "images", 100, "photos to calibrate on, evenly from --data")
+	f.IntVar(&o.probes, "probes", 16, "photos of them on which each layer is measured alone; 0: none is, and all go to int8")
+	f.StringVar(&o.method, "method", string(calibrate.MSE), "of choosing scales: mse (least error), percentile (99.99 % of the values) or absmax")
+	f.StringVar(&o.keep, "keep", string(resdet.F32), "precision of the layers that lose too much: f32, or bf16 for CPUs that have it")
+	f.Float64Var(&o.match, "match", 0.98, "part of the strong detections that must still be found")
+	f.BoolVar(&o.json, "json", false, "JSON on standard output instead of tables")
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "no progress bar")
+	return cmd
+}
+
+// quantized is the report of a quantisation.
+type quantized struct {
+	Model   string           `json:"model"`
+	Out     string           `json:"out"`
+	Device  string           `json:"device"`
+	Data    string           `json:"data"`
+	Images  int              `json:"images"`
+	Method  calibrate.Method `json:"method"`
+	Probes  int              `json:"probes"`
+	Wanted  float64          `json:"match_wanted"`
+	Tries   []quantizeTry    `json:"tries"` // on the images
+	Checked string           `json:"checked"`
+	Check   quantizeTry      `json:"check"`
+	Layers  []quantizedLayer `json:"layers"` // in order of use
+}
+
+// quantizedLayer is a layer that may be in int8.
+type quantizedLayer struct {
+	Layer     string           `json:"layer"`
+	Precision resdet.Precision `json:"precision"`
+	Signed    bool             `json:"signed"`
+	Largest   float32          `json:"largest"` // magnitude that it read
+	Limit     float32          `json:"limit"`   // beyond which values are cut off
+	Loss      float64          `json:"loss"`    // with this layer alone in int8; 0 without probes
+	Part      float64          `json:"match"`
+}
+
+// quantizeTry is what remains of the detections with so many layers kept.
+type quantizeTry struct {
+	Kept    int     `json:"kept"`
+	Images  int     `json:"images"`
+	Strong  int     `json:"strong"` // of both networks
+	Matched int     `json:"matched"`
+	Part    float64 `json:"match"`
+	Loss    float64 `json:"loss"`
+}
+
+func runQuantize(ctx context.Context, s streams, o quantizeOptions) error {
+	method, err := calibrate.ParseMethod(o.method)
+	switch {
+	case err != nil:
+		return usagef("--method %q is none of mse, percentile, absmax", o.method)
+	case o.data == "":
+		return usagef("--data is missing: photos of what the model will see")
+	case o.out == "":
+		return usagef("--out says where the model file goes")
+	case o.images < 1 || o.images > 10000:
+		return usagef("--images %d: give 1 to 10000", o.images)
+	case o.probes < 0:
+		return usagef("--probes %d is negative", o.probes)
+	case o.keep != string(resdet.F32) && o.keep != string(resdet.BF16):
+		return usagef("--keep %q is neither f32 nor bf16", o.keep)
+	case !(o.match >= 0 && o.match <= 1):
+		return usagef("--match %g is not from 0 to 1", o.match)
+	case o.model.threads < 0:
+		return usagef("--threads %d is negative", o.model.threads)
+	}
+	q, err := openQuantizer(ctx, s.err, o)
+	if err != nil {
+		return err
+	}
+	defer q.close()
+	r, err := q.run(ctx, method)
+	if err != nil {
+		return err
+	}
+	if o.json {
+		return printJSON(s.out, r)
+	}
+	return r.print(s.out)
+}
+
+// quantizer is a model that is being quantised.
+type quantizer struct {
+	o       quantizeOptions
+	errw    io.Writer
+	file    *weights.Checkpoint
+	cfg     resdet.Config // of the model, without a quantisation
+	d       *resdet.Detector
+	photos  []photoFile
+	check   []photoFile
+	found   [][]resdet.Detection // of photos, in f32
+	largest map[string]float32
+}
+
+// photoFile is a photo that is decoded when it is needed: a hundred at once
+// would be 200 MB.
+type photoFile struct{ name, path string }
+
+func (p photoFile) open() (image.Image, error) {
+	f, err := os.Open(p.path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	img, err := transform.Decode(f, transform.DefaultLimits())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", p.name, err)
+	}
+	return img, nil
+}
+
+func openQuantizer(ctx context.Context, errw io.Writer, o quantizeOptions) (_ *quantizer, err error) {
+	q := &quantizer{o: o, errw: errw, largest: map[string]float32{}}
+	if q.photos, err = photoFiles(ctx, o.data, o.images); err != nil {
+		return nil, err
+	}
+	if o.check != "" {
+		if q.check, err = photoFiles(ctx, o.check, 0); err != nil {
+			return nil, err
+		}
+	}
+	if q.d, err = o.model.openWith(o.model.options()); err != nil { // with all its checks
+		return nil, err
+	}
+	if q.file, err = openModelFile(o.model.path); err != nil {
+		return nil, errors.Join(err, q.d.Close())
+	}
+	q.cfg = q.d.Config()
+	q.cfg.Quantization = nil
+	if _, err = q.try(ctx, &resdet.Quantization{}, 0, nil, nil); err != nil { // before the long part: can this CPU do it?
+		q.close()
+		return nil, err
+	}
+	return q, nil
+}
+
+func (q *quantizer) close() {
+	q.d.Close()
+	q.file.Close()
+}
+
+// photoFiles lists n photos of a data set, or all for 0, evenly spread.
+func photoFiles(ctx context.Context, arg string, n int) ([]photoFile, error) {
+	spec, err := coco.ParseSpec(arg)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	data, err := coco.Load(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	var all []photoFile
+	for _, im := range data.Images {
+		if im.Path != "" {
+			all = append(all, photoFile{im.File, im.Path})
+		}
+	}
+	if len(all) == 0 {
+		return nil, hintError{fmt.Errorf("%s: there are no photos", arg), "say where the photos are: --data …,images=DIR"}
+	}
+	return spread(all, n), nil
+}
+
+// spread returns n of all, evenly, or all if there are no more or n is 0.
+func spread[T any](all []T, n int) []T {
+	if n == 0 || n >= len(all) {
+		return all
+	}
+	some := make([]T, n)
+	for i := range some {
+		some[i] = all[i*len(all)/n]
+	}
+	return some
+}
+
+// openModelFile opens a model's file, or that of the built-in model.
+func openModelFile(path string) (*weights.Checkpoint, error) {
+	if path == "" {
+		return weights.OpenString("the default model", resdet.DefaultFile())
+	}
+	return weights.Open(path)
+}
+
+func (q *quantizer) run(ctx context.Context, method calibrate.Method) (*quantized, error) {
+	numbers, err := q.calibrate(ctx, method)
+	if err != nil {
+		return nil, err
+	}
+	r := &quantized{
+		Model: modelName(q.o.model.path), Out: q.o.out, Device: q.d.Device(), Data: q.o.data, Images: len(q.photos), Method: method,
+		Probes: min(q.o.probes, len(q.photos)), Wanted: q.o.match,
+	}
+	names, err := q.cfg.Layers()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		n, ok := numbers[name]
+		if !ok { // it read nothing but zeros: there is no scale for it
+			r.Layers = append(r.Layers, quantizedLayer{Layer: name, Precision: resdet.Precision(q.o.keep)})
+			continue
+		}
+		steps := float32(255)
+		if n.Signed {
+			steps = 127
+		}
+		r.Layers = append(r.Layers, quantizedLayer{
+			Layer: name, Precision: n.Precision, Signed: n.Signed, Largest: q.largest[name], Limit: n.Scale * steps, Part: 1,
+		})
+	}
+	if err := q.probe(ctx, r, numbers); err != nil {
+		return nil, err
+	}
+	kept, err := q.choose(ctx, r, numbers)
+	if err != nil {
+		return nil, err
+	}
+	for i := range r.Layers {
+		if slices.Contains(kept, r.Layers[i].Layer) {
+			r.Layers[i].Precision = resdet.Precision(q.o.keep)
+		}
+	}
+	r.Checked, r.Check = r.Data, r.Tries[slices.IndexFunc(r.Tries, func(t quantizeTry) bool { return t.Kept == len(kept) })]
+	quantization := q.quantization(numbers, kept)
+	if q.check != nil {
+		if r.Check, err = q.try(ctx, quantization, len(kept), q.check, nil); err != nil {
+			return nil, err
+		}
+		r.Checked = q.o.check
+	}
+	return r, q.write(quantization)
+}
+
+// calibrate counts what every layer reads on the photos, and notes what the
+// network finds there in f32.
+func (q *quantizer) calibrate(ctx context.Context, method calibrate.Method) (map[string]resdet.Numbers, error) {
+	histograms := map[string]*calibrate.Histogram{}
+	bar := newProgress(q.errw, "photos", len(q.photos), q.o.quiet)
+	defer bar.stop()
+	for _, p := range q.photos {
+		img, err := p.open()
+		if err != nil {
+			return nil, err
+		}
+		found, err := q.d.Detect(ctx, img)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", p.name, err)
+		}
+		q.found = append(q.found, found)
+		err = q.d.Observe(ctx, img, func(layer string, values []float32) error {
+			if histograms[layer] == nil {
+				histograms[layer] = new(calibrate.Histogram)
+			}
+			if err := histograms[layer].Add(values); err != nil {
+				return fmt.Errorf("layer %s: %w", layer, err)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", p.name, err)
+		}
+		bar.step()
+	}
+	numbers := map[string]resdet.Numbers{}
+	for layer, h := range histograms {
+		q.largest[layer] = h.Largest()
+		if n, ok := h.Numbers(method); ok {
+			numbers[layer] = n
+		}
+	}
+	if len(numbers) == 0 {
+		return nil, errors.New("no layer of the model may be computed in int8")
+	}
+	return numbers, nil
+}
+
+// probe measures what each layer in int8 alone does to the detections.
+func (q *quantizer) probe(ctx context.Context, r *quantized, numbers map[string]resdet.Numbers) error {
+	if r.Probes == 0 {
+		return nil
+	}
+	at := make([]int, len(q.photos))
+	for i := range at {
+		at[i] = i
+	}
+	var photos []photoFile
+	var found [][]resdet.Detection
+	for _, i := range spread(at, r.Probes) {
+		photos, found = append(photos, q.photos[i]), append(found, q.found[i])
+	}
+	bar := newProgress(q.errw, "layers", len(r.Layers), q.o.quiet)
+	defer bar.stop()
+	for i := range r.Layers {
+		l := &r.Layers[i]
+		if l.Precision == resdet.Int8 {
+			alone := &resdet.Quantization{Layers: map[string]resdet.Numbers{l.Layer: numbers[l.Layer]}}
+			t, err := q.try(ctx, alone, 0, photos, found)
+			if err != nil {
+				return err
+			}
+			l.Loss, l.Part = t.Loss, t.Part
+		}
+		bar.step()
+	}
+	return nil
+}
+
+// choose returns the layers that stay: of those that lose most alone the least
+// number with which enough detections match, half of them at most.
+func (q *quantizer) choose(ctx context.Context, r *quantized, numbers map[string]resdet.Numbers) ([]string, error) {
+	var names []string
+	order := slices.Clone(r.Layers)
+	slices.SortStableFunc(order, func(a, b quantizedLayer) int { return cmp.Compare(b.Loss, a.Loss) })
+	for _, l := range order {
+		if l.Precision == resdet.Int8 {
+			names = append(names, l.Layer)
+		}
+	}
+	kept, found, err := fewest(len(names)/2, func(n int) (bool, error) {
+		t, err := q.try(ctx, q.quantization(numbers, names[:n]), n, q.photos, q.found)
+		r.Tries = append(r.Tries, t)
+		return t.Part >= q.o.match, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if !found {
+		last := r.Tries[len(r.Tries)-1]
+		return nil, hintError{
+			fmt.Errorf("with %d of %d layers in int8 %.1f %% of the detections match, not the wanted %.1f %%", len(names)-last.Kept, len(names), 100*last.Part, 100*q.o.match),
+			"try another --method, more --images, or a lower --match",
+		}
+	}
+	return names[:kept], nil
+}
+
+// fewest returns the least number from 0 to most that is enough, as far as more
+// is never worse: it tries 0, 1, 2, 4, 8 …, and then halves the last step.
+func fewest(most int, enough func(int) (bool, error)) (n int, found bool, err error) {
+	low := -1 // is not enough
+	for high := 0; ; high = min(most, max(1, 2*high)) {
+		ok, err := enough(high)
+		if err != nil {
+			return 0, false, err
+		}
+		if ok {
+			n = high
+			break
+		}
+		if low = high; high == most {
+			return 0, false, nil
+		}
+	}
+	for n-low > 1 {
+		middle := (low + n) / 2
+		ok, err := enough(middle)
+		if err != nil {
+			return 0, false, err
+		}
+		if ok {
+			n = middle
+		} else {
+			low = middle
+		}
+	}
+	return n, true, nil
+}
+
+// quantization has all layers but the kept ones in int8.
+func (q *quantizer) quantization(numbers map[string]resdet.Numbers, kept []string) *resdet.Quantization {
+	r := &resdet.Quantization{Method: q.o.method, Data: q.o.data, Images: len(q.photos), Layers: map[string]resdet.Numbers{}}
+	for layer, n := range numbers {
+		switch {
+		case !slices.Contains(kept, layer):
+			r.Layers[layer] = n
+		case q.o.keep != string(resdet.F32):
+			r.Layers[layer] = resdet.Numbers{Precision: resdet.Precision(q.o.keep)}
+		}
+	}
+	return r
+}
+
+// try holds the model quantised so against what it finds in f32, found if that
+// is known.
+func (q *quantizer) try(ctx context.Context, z *resdet.Quantization, kept int, photos []photoFile, found [][]resdet.Detection) (quantizeTry, error) {
+	t := quantizeTry{Kept: kept, Images: len(photos)}
+	cfg := q.cfg
+	cfg.Quantization = z
+	options := q.o.model.options()
+	options.Precision = resdet.Int8
+	low, err := resdet.New(cfg, q.file, options)
+	if err != nil {
+		return t, err
+	}
+	defer low.Close()
+	var a calibrate.Agreement
+	for i, p := range photos {
+		img, err := p.open()
+		if err != nil {
+			return t, err
+		}
+		var reference []resdet.Detection
+		if found != nil {
+			reference = found[i]
+		} else if reference, err = q.d.Detect(ctx, img); err != nil {
+			return t, fmt.Errorf("%s: %w", p.name, err)
+		}
+		other, err := low.Detect(ctx, img)
+		if err != nil {
+			return t, fmt.Errorf("%s: %w", p.name, err)
+		}
+		a.Add(reference, other)
+	}
+	t.Strong, t.Matched, t.Part, t.Loss = a.Strong, a.Matched, a.Part(), a.Loss()
+	return t, nil
+}
+
+// write stores the model with its quantisation, its weights as they were.
+func (q *quantizer) write(z *resdet.Quantization) error {
+	cfg := q.cfg
+	cfg.Quantization = z
+	text, err := json.Marshal(cfg)
+	if err != nil {
+		return err
+	}
+	wanted, err := cfg.Params()
+	if err != nil {
+		return err
+	}
+	dtype := weights.F16
+	for _, p := range wanted {
+		if t := q.file.Tensor(p.Key); len(p.Shape) > 1 && t != nil && t.DType != weights.F16 {
+			dtype = weights.F32
+		}
+	}
+	return weights.Save(q.o.out, text, wanted, q.file, dtype)
+}
+
+func (r *quantized) print(out io.Writer) error {
+	w := bufio.NewWriter(out)
+	fmt.Fprintf(w, "%s on %s, %d photos of %s, %s\n\n", r.Model, r.Device, r.Images, r.Data, r.Method)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "layer\tprecision\tlargest\tlimit\tloss alone\tmatched\n")
+	for _, l := range r.Layers {
+		sign := ""
+		if l.Signed {
+			sign = "±"
+		}
+		loss, part := "", ""
+		if r.Probes > 0 && l.Limit > 0 {
+			loss, part = fmt.Sprintf("%.2f %%", 100*l.Loss), fmt.Sprintf("%.1f %%", 100*l.Part)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s%.3g\t%s%.3g\t%s\t%s\n", l.Layer, l.Precision, sign, l.Largest, sign, l.Limit, loss, part)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	kept := 0
+	for _, l := range r.Layers {
+		if l.Precision != resdet.Int8 {
+			kept++
+		}
+	}
+	fmt.Fprintf(w, "\n%d of %d layers in int8; what reads the image and what gives logits and deltas stays in f32\n", len(r.Layers)-kept, len(r.Layers))
+	for _, try := range r.Tries {
+		fmt.Fprintf(w, "%d kept: %s\n", try.Kept, try)
+	}
+	fmt.Fprintf(w, "on %s: %s\n%s\n", r.Checked, r.Check, r.Out)
+	return w.Flush()
+}
+
+func (t quantizeTry) String() string {
+	return fmt.Sprintf("%.1f %% of %d detections above 0.5 match, loss %.2f %%, %d photos", 100*t.Part, t.Strong, 100*t.Loss, t.Images)
+}
