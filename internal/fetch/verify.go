@@ -15,6 +15,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"resdet/internal/replace"
 )
 
 // ChecksumError says that a file is not the published one.
@@ -124,14 +126,8 @@ func (c Config) pin(path, name string, p pinned) error {
 	if b, err = json.MarshalIndent(pins, "", "  "); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(c.Dir, "."+pinFile+".*")
-	if err != nil {
+	return replace.File(file, func(w io.Writer) error {
+		_, err := w.Write(append(b, '\n'))
 		return err
-	}
-	defer os.Remove(f.Name()) // unless it was renamed
-	_, err = f.Write(append(b, '\n'))
-	if err := errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), file)
+	})
 }

@@ -1,12 +1,10 @@
 package onnx
 
 import (
-	"bufio"
 	"encoding/binary"
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"path/filepath"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -14,6 +12,7 @@ import (
 	"resdet/internal/device"
 	"resdet/internal/nd"
 	"resdet/internal/nn"
+	"resdet/internal/replace"
 	"resdet/internal/transform"
 	"resdet/roihead"
 	"resdet/rpn"
@@ -56,14 +55,14 @@ func write(path string, d Detector, params device.Params, limit int64) error {
 	}
 	model, weights := d.encode(g, "")
 	if int64(len(model))+weights <= limit {
-		return toFile(path, func(w io.Writer) error { return writeInside(w, model, g.params, params) })
+		return replace.File(path, func(w io.Writer) error { return writeInside(w, model, g.params, params) })
 	}
 	data := path + ".data"
-	if err := toFile(data, func(w io.Writer) error { return writeBeside(w, g.params, params) }); err != nil {
+	if err := replace.File(data, func(w io.Writer) error { return writeBeside(w, g.params, params) }); err != nil {
 		return err
 	}
 	model, _ = d.encode(g, filepath.Base(data))
-	return toFile(path, func(w io.Writer) error {
+	return replace.File(path, func(w io.Writer) error {
 		_, err := w.Write(model)
 		return err
 	})
@@ -211,35 +210,4 @@ func writeParam(w io.Writer, p param, params device.Params) error {
 		values = values[len(part):]
 	}
 	return nil
-}
-
-// toFile lets write fill a file that takes path's place once it is on disk.
-func toFile(path string, write func(io.Writer) error) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-		}
-	}()
-	w := bufio.NewWriterSize(f, 1<<20)
-	if err = write(w); err != nil {
-		return err
-	}
-	if err = w.Flush(); err != nil {
-		return err
-	}
-	if err = f.Chmod(0o644); err != nil {
-		return err
-	}
-	if err = f.Sync(); err != nil {
-		return err
-	}
-	if err = f.Close(); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }

@@ -9,6 +9,8 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+
+	"resdet/internal/spell"
 )
 
 // Document is a YAML file that was parsed, to be decoded in parts.
@@ -174,41 +176,8 @@ func (d *Document) unknown(line, column int, key, where string, fields map[strin
 		in = " in " + where
 	}
 	hint := "it knows " + strings.Join(names, ", ")
-	if near := nearest(key, names); near != "" {
+	if near := spell.Nearest(key, names); near != "" {
 		hint = fmt.Sprintf("did you mean %q?", near)
 	}
 	return fmt.Errorf("%s:%d:%d: unknown key %q%s; %s", d.name, line, column, key, in, hint)
-}
-
-// nearest returns the name that takes the fewest changes of a letter to
-// become key, "" if all take more than a third of it.
-func nearest(key string, names []string) string {
-	best, least := "", len(key)/3+1
-	for _, name := range names {
-		if n := distance(key, name); n <= least && (best == "" || n < least) {
-			best, least = name, n
-		}
-	}
-	return best
-}
-
-// distance is Levenshtein's.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

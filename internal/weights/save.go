@@ -1,7 +1,6 @@
 package weights
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
@@ -9,12 +8,11 @@ import (
 	"io"
 	"maps"
 	"math"
-	"os"
-	"path/filepath"
 	"slices"
 
 	"resdet/internal/nd"
 	"resdet/internal/nn"
+	"resdet/internal/replace"
 )
 
 // Params gives parameters by key, in row-major order (it is device.Params). A
@@ -48,7 +46,7 @@ func SaveArrays(path string, metadata map[string]string, wanted []nn.ParamSpec, 
 	return nil
 }
 
-func save(path string, metadata map[string]string, wanted []nn.ParamSpec, from Params, dtype DType) (err error) {
+func save(path string, metadata map[string]string, wanted []nn.ParamSpec, from Params, dtype DType) error {
 	if dtype != F32 && dtype != F16 {
 		return fmt.Errorf("element type %v: models are float32 or float16", dtype)
 	}
@@ -66,60 +64,24 @@ func save(path string, metadata map[string]string, wanted []nn.ParamSpec, from P
 		return err
 	}
 
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
+	return replace.File(path, func(w io.Writer) error {
+		if _, err := w.Write(head); err != nil {
+			return err
 		}
-	}()
-	w := bufio.NewWriterSize(f, 1<<20)
-	if _, err = w.Write(head); err != nil {
-		return err
-	}
-	for _, s := range specs {
-		values, err := from.Param(s.Key, s.Shape)
-		if err == nil && len(values) != s.Shape.Len() {
-			err = fmt.Errorf("%d values for shape %v", len(values), s.Shape)
+		for _, s := range specs {
+			values, err := from.Param(s.Key, s.Shape)
+			if err == nil && len(values) != s.Shape.Len() {
+				err = fmt.Errorf("%d values for shape %v", len(values), s.Shape)
+			}
+			if err == nil {
+				err = encode(w, values, stored(s))
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", s.Key, err)
+			}
 		}
-		if err == nil {
-			err = encode(w, values, stored(s))
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", s.Key, err)
-		}
-	}
-	if err = w.Flush(); err != nil {
-		return err
-	}
-	if err = f.Chmod(0o644); err != nil {
-		return err
-	}
-	if err = f.Sync(); err != nil {
-		return err
-	}
-	if err = f.Close(); err != nil {
-		return err
-	}
-	if err = os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	syncFolder(filepath.Dir(path))
-	return nil
-}
-
-// syncFolder makes a rename in a folder outlast a power failure, where the
-// system can.
-func syncFolder(path string) {
-	dir, err := os.Open(path)
-	if err != nil {
-		return
-	}
-	_ = dir.Sync() // not every file system can; the file itself is on disk
-	dir.Close()
+		return nil
+	})
 }
 
 // fileHeader returns the file up to the first element.

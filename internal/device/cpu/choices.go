@@ -5,11 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+
+	"resdet/internal/replace"
 )
 
 // Choices say by which algorithm convolutions are computed where trials on this
@@ -140,33 +143,17 @@ func WriteChoices(dir string, m Machine, tried map[string]string) (path string, 
 	if err != nil {
 		return "", err
 	}
-	if err := replaceFile(dir, path, append(text, '\n')); err != nil {
+	err = os.MkdirAll(dir, 0o755)
+	if err == nil {
+		err = replace.File(path, func(w io.Writer) error {
+			_, err := w.Write(append(text, '\n'))
+			return err
+		})
+	}
+	if err != nil {
 		return "", fmt.Errorf("cpu: choices of trials: %w", err)
 	}
 	return path, dropOldest(dir, path)
-}
-
-// replaceFile writes a file whole or not at all.
-func replaceFile(dir, path string, text []byte) (err error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(dir, "new-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	if _, err := f.Write(text); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }
 
 // dropOldest leaves maxMachines files in the folder, newest among them.

@@ -1,5 +1,0 @@
-//go:build !race
-
-package ref
-
-const raceEnabled = false

@@ -1,5 +1,0 @@
-//go:build !race
-
-package resdet
-
-const raceEnabled = false

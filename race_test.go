@@ -1,7 +1,0 @@
-//go:build race
-
-package resdet
-
-// raceEnabled: the race detector makes the full-size networks of the parity
-// cases take minutes; the concurrency they have is tested on small ones.
-const raceEnabled = true
