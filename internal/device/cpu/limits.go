@@ -5,7 +5,7 @@ package cpu
 // memory. 0 is unknown.
 type Limits struct {
 	F32       float64 `json:"f32_gflops,omitempty"`
-	BF16      float64 `json:"bf16_gflops,omitempty"` // float32 sums
+	BF16      float64 `json:"bf16_gflops,omitempty"` // float32 sums; where the CPU has it
 	Int8      float64 `json:"int8_gops,omitempty"`   // 32-bit sums
 	Bandwidth float64 `json:"memory_gbytes,omitempty"`
 }
