@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"resdet/internal/box"
+	"resdet/internal/fixture"
 	"resdet/internal/formula"
 	"resdet/internal/transform"
 )
@@ -24,8 +25,10 @@ func small(t testing.TB, opt Options) *Detector {
 	if err != nil {
 		t.Fatal(err)
 	}
+	cfg.Backbone.FPN.Channels, cfg.ROI.Hidden = 64, 128
 	cfg.Transform.ShortSide, cfg.Transform.LongSide = 64, 128
 	cfg.RPN.PreNMS, cfg.RPN.PostNMS = 100, 40
+	cfg.ROI.Score = 0.01 // so that every class is found
 	d, err := New(cfg, formula.Params{Basic: true}, opt)
 	if err != nil {
 		t.Fatal(err)
@@ -216,6 +219,9 @@ func TestCancelAndClose(t *testing.T) {
 
 // More shapes than programs are kept do not change results.
 func TestManyShapes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles and runs three dozen shapes")
+	}
 	d := small(t, Options{})
 	first, err := d.Detect(context.Background(), picture(64, 64, "a"))
 	if err != nil {
@@ -239,7 +245,7 @@ func TestManyShapes(t *testing.T) {
 }
 
 func TestSteadyStateAllocations(t *testing.T) {
-	if raceEnabled {
+	if fixture.Race {
 		t.Skip("the race detector allocates")
 	}
 	d := small(t, Options{})

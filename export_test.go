@@ -41,7 +41,7 @@ func floatImage(t *testing.T, img image.Image) fixture.ONNXImage {
 func compareONNX(t *testing.T, d *Detector, images []image.Image) (detections int) {
 	t.Helper()
 	runtime := fixture.FindONNXRuntime(t)
-	if raceEnabled || testing.Short() {
+	if fixture.Race || testing.Short() {
 		t.Skip("full-size networks are left out under the race detector and -short")
 	}
 	model := filepath.Join(t.TempDir(), "model.onnx")
@@ -290,7 +290,7 @@ func TestWriteSafetensors(t *testing.T) {
 // there is none.
 func python(t *testing.T) string {
 	t.Helper()
-	if testing.Short() || raceEnabled {
+	if testing.Short() || fixture.Race {
 		t.Skip("torchvision is left out under -short and under the race detector")
 	}
 	const has = `import sys, importlib.util as u; sys.exit(not all(map(u.find_spec, ("torchvision", "PIL"))))`

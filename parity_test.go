@@ -8,6 +8,7 @@ import (
 	"image"
 	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -118,7 +119,7 @@ func (c *modelCase) params(t *testing.T) Params {
 // TestParity runs every case of the folder: torchvision's features, RPN
 // outputs, proposals, logits and detections.
 func TestParity(t *testing.T) {
-	if raceEnabled {
+	if fixture.Race {
 		t.Skip("full-size networks are left out under the race detector")
 	}
 	metas, _ := filepath.Glob(filepath.Join(fixture.Dir(t, "models"), "*", "meta.json"))
@@ -154,6 +155,7 @@ func TestParity(t *testing.T) {
 						t.Fatal(err)
 					}
 					defer d.Close()
+					t.Log(d.Device())
 					t.Run("stage1", func(t *testing.T) { c.checkStage1(t, d) })
 					t.Run("detections", func(t *testing.T) { c.checkDetections(t, d) })
 					t.Run("stage2", func(t *testing.T) { c.checkStage2(t, d) })
@@ -163,6 +165,28 @@ func TestParity(t *testing.T) {
 	}
 	if ran == 0 {
 		t.Fatal("no cases were found")
+	}
+}
+
+// TestParityAVX2 has the default model and one network of each kind of head equal
+// torchvision's on CPUs without wider vectors too, by the library's and our own
+// AVX2 code.
+func TestParityAVX2(t *testing.T) {
+	if testing.Short() || fixture.Race {
+		t.Skip("full-size networks again")
+	}
+	if d, err := OpenDefault(Options{Device: "cpu"}); errors.Is(err, device.ErrUnsupported) {
+		t.Skip(err)
+	} else if err != nil {
+		t.Fatal(err)
+	} else if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0], "-test.v", "-test.timeout=5m", "-test.run=^(TestParity|TestDefaultModel)$/^(resnet18-fpn|resnet50-c4|vgg16|cpu).*$/^cpu$")
+	cmd.Env = append(os.Environ(), "ONEDNN_MAX_CPU_ISA=AVX2")
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), " avx2,") || !strings.Contains(string(out), "--- PASS: TestParity/") {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
 

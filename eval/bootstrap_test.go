@@ -6,6 +6,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
+
+	"resdet/internal/fixture"
 )
 
 // drawn returns a sampler with given weights in every lane.
@@ -177,6 +179,9 @@ func TestCompare(t *testing.T) {
 // detectors find objects with known probabilities; the truth is measured once
 // on a very large set.
 func TestIntervalCoversTheDifference(t *testing.T) {
+	if fixture.Race {
+		t.Skip("much arithmetic, and nothing is concurrent")
+	}
 	world := func(seed uint64, images int) (a, b *Result) {
 		rng := rand.New(rand.NewPCG(seed, 3))
 		add := func(e *Evaluator, id int64, truths []Truth, dets []Detection) {

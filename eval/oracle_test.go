@@ -5,6 +5,8 @@ import (
 	"math"
 	"sort"
 	"testing"
+
+	"resdet/internal/fixture"
 )
 
 // oracle evaluates as pycocotools' text says, slowly and without any of the
@@ -217,6 +219,9 @@ func (o oracle) mean(of map[string]float64, class, a, m int, thresholds ...int) 
 }
 
 func TestEqualToOracle(t *testing.T) {
+	if fixture.Race {
+		t.Skip("much arithmetic, and nothing is concurrent")
+	}
 	kinds := map[string]synthetic{
 		"plain":        {images: 25, classes: 4, objects: 3, dets: 12, found: 0.5},
 		"ties":         {images: 20, classes: 3, objects: 3, dets: 15, found: 0.5, grid: 0.125},

@@ -205,7 +205,8 @@ func TestMain(m *testing.M) {
 // $ROAD is the demo's photo, $SHARED the folder of shared data ("" where it is
 // missing; scripts that need it say [!shared] skip). Scripts that need the
 // helper process of OpenCV say [!helper] skip, those that take minutes [!thorough]
-// skip, those that need oneDNN's bf16, emulated or not, [!bf16] skip.
+// skip, those that need oneDNN's bf16, emulated or not, [!bf16] skip, and those
+// that make and read files of whole networks, one after another, [race] skip.
 func TestScripts(t *testing.T) {
 	shared := os.Getenv("RESDET_SHARED")
 	if shared == "" {
@@ -239,6 +240,8 @@ func TestScripts(t *testing.T) {
 				return helper != missingHelper, nil
 			case "bf16":
 				return bf16, nil
+			case "race":
+				return fixture.Race, nil
 			case "thorough":
 				return os.Getenv("RESDET_THOROUGH") != "", nil
 			}

@@ -13,6 +13,7 @@ import (
 
 	"resdet/internal/box"
 	"resdet/internal/det"
+	"resdet/internal/fixture"
 )
 
 var someNames = []string{"car", "person", "a class whose name is far too long for a small picture"}
@@ -36,7 +37,7 @@ func scene(w, h int) []det.Detection {
 func TestDrawAtAnySize(t *testing.T) {
 	for _, size := range [][2]int{{1, 1}, {3, 200}, {64, 48}, {640, 480}, {1280, 720}, {8000, 6000}} {
 		t.Run(fmt.Sprintf("%dx%d", size[0], size[1]), func(t *testing.T) {
-			if size[0] > 2000 && raceEnabled {
+			if size[0] > 2000 && fixture.Race {
 				t.Skip("48 megapixels take the race detector ten seconds, and nothing is concurrent")
 			}
 			w, h := size[0], size[1]

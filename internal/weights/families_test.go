@@ -18,6 +18,7 @@ import (
 	"resdet"
 	"resdet/internal/device/cpu"
 	"resdet/internal/device/ref"
+	"resdet/internal/fixture"
 	"resdet/internal/nd"
 	"resdet/internal/nn"
 	"resdet/internal/transform"
@@ -698,6 +699,9 @@ func backboneRows(t *testing.T, report *weights.Report) {
 }
 
 func TestBackboneFamilies(t *testing.T) {
+	if fixture.Race {
+		t.Skip("whole networks, one after another")
+	}
 	for _, tt := range backbones {
 		t.Run(tt.name, func(t *testing.T) {
 			cfg, report, arrays := importCase(t, tt)

@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"resdet/internal/device"
+	"resdet/internal/fixture"
 	"resdet/internal/nd"
 	"resdet/internal/nn"
 )
@@ -22,7 +23,9 @@ func training(t *testing.T, open Opener) {
 	t.Run("ops", func(t *testing.T) { gradientOps(t, d) })
 	t.Run("regions", func(t *testing.T) { regionGradients(t, d) })
 	t.Run("fusion", func(t *testing.T) { stepFusions(t, d) })
-	t.Run("bf16", func(t *testing.T) { halfSteps(t, d) })
+	if !fixture.Race { // rounding is all that differs
+		t.Run("bf16", func(t *testing.T) { halfSteps(t, d) })
+	}
 	t.Run("int8", func(t *testing.T) { integerSteps(t, d) })
 	t.Run("parts", func(t *testing.T) { parts(t, d) })
 	t.Run("arrays", func(t *testing.T) { arrayErrors(t, d) })
@@ -230,6 +233,9 @@ func productGradients(t *testing.T, d device.Trainer) {
 		{1, 130, 9, 10, 258, 3, 1, 1},
 	} {
 		h, w := c.result()
+		if fixture.Race && c.n*c.out*h*w*c.c*c.kernel*c.kernel > 2<<20 {
+			continue // threads share the work of smaller ones too
+		}
 		for _, learned := range [][]string{nil, {"w"}} {
 			if isHalf(d) && learned == nil {
 				continue // packed likewise, but earlier
@@ -439,7 +445,7 @@ func stepFusions(t *testing.T, d device.Trainer) {
 		tolerance = flipped
 	}
 	for _, s := range [][6]int{{64, 64, 64, 13, 15, 1}, {64, 64, 256, 14, 20, 2}, {64, 64, 256, 13, 15, 1}, {24, 9, 24, 7, 9, 1}, {256, 64, 256, 38, 33, 1}, {17, 8, 20, 9, 11, 2}} {
-		if isHalf(d) && s[3] > 20 {
+		if (isHalf(d) || fixture.Race) && s[3] > 20 {
 			continue // a second of the oracle for kernels that the smaller ones have
 		}
 		t.Run(fmt.Sprint("bottleneck/", s), func(t *testing.T) {

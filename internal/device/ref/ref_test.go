@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"resdet/internal/device"
+	"resdet/internal/fixture"
 	"resdet/internal/nd"
 	"resdet/internal/nn"
 )
@@ -130,7 +131,7 @@ func TestSameBitsForAnyNumberOfThreads(t *testing.T) {
 }
 
 func TestRunHardlyAllocates(t *testing.T) {
-	if raceEnabled {
+	if fixture.Race {
 		t.Skip("the race detector allocates")
 	}
 	_, p := setUp(t, 2)

@@ -8,6 +8,7 @@ import (
 	"gorgonia.org/gorgonia"
 
 	"resdet/internal/device/ref"
+	"resdet/internal/fixture"
 	"resdet/internal/nd"
 	"resdet/internal/nn"
 )
@@ -21,6 +22,9 @@ const differenceTolerance = 1e-7
 // operations of package nn and the oracle computes it, is that of central
 // differences in float64.
 func TestGradientsAreCentralDifferences(t *testing.T) {
+	if fixture.Race {
+		t.Skip("much arithmetic, and nothing is concurrent")
+	}
 	rois := []float64{ // partly outside, without extent, of an image that is not there
 		0, 1, 2, 30, 25, 1, 3, 1, 60, 50, 0, -9, -7, 12, 80, 1, 5, 5, 5, 5,
 		0, 2, 3, 9, 8, 7, 0, 0, 9, 9, 1, 20, 10, 22, 48, 0, 1, 1, 63, 47,

@@ -97,7 +97,7 @@ func open(t *testing.T, name string) device.Trainer {
 // RESDET_THOROUGH is set or there is nothing faster: plain Go takes a minute or
 // two for the larger ones.
 func TestParity(t *testing.T) {
-	if raceEnabled {
+	if fixture.Race {
 		t.Skip("full-size networks are left out under the race detector")
 	}
 	metas, _ := filepath.Glob(filepath.Join(fixture.Dir(t, "models"), "train_*", "meta.json"))
