@@ -68,7 +68,7 @@ The model written is one file as any other: the same weights, and the scales in 
 	f.IntVar(&o.probes, "probes", 16, "photos of them on which each layer is measured alone; 0: none is, and all go to int8")
 	f.StringVar(&o.method, "method", string(calibrate.MSE), "of choosing scales: mse (least error), percentile (99.99 % of the values) or absmax")
 	f.StringVar(&o.keep, "keep", string(resdet.F32), "precision of the layers that lose too much: f32, or bf16 for CPUs that have it")
-	f.Float64Var(&o.match, "match", 0.98, "part of the strong detections that must still be found")
+	f.Float64Var(&o.match, "match", 0.9, "part of the strong detections that must still be found")
 	f.BoolVar(&o.json, "json", false, "JSON on standard output instead of tables")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "no progress bar")
 	return cmd
