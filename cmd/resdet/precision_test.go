@@ -19,10 +19,9 @@ import (
 // two photos, on which nothing but gross errors shows; RESDET_THOROUGH=1 takes
 // all 250, calibrated as `resdet quantize` does it on a hundred of train. Of mAP
 // at most 0.3 points may be lost in bf16 and 1.0 in int8. Of the detections 99 %
-// and 97 % are wanted, and not reached: where two proposals of one object score
-// nearly the same, the rounding of 2⁻⁹ of bf16's operands (3·10⁻³ after fifty
-// layers) already decides otherwise for 3 of 100, and boxes of other proposals
-// overlap by less than 0.9; int8's is ten times that. The bounds are what is.
+// and 97 % are wanted, and not reached. The likely reason, which was not measured:
+// where two proposals of one object score nearly the same, rounding decides which
+// is kept, and their boxes overlap by less than 0.9. The bounds are what is.
 // bf16 is emulated where the CPU lacks it.
 func TestPrecisionLoss(t *testing.T) {
 	if testing.Short() {
