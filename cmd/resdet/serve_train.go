@@ -28,9 +28,9 @@ import (
 )
 
 // serveTrainer opens the models that are served, and trains more of them for
-// the server's jobs: by this program's commands `data
-// check` and `train` in processes of their own: at the lowest priority, with
-// memory of their own, and the first to go where memory runs out.
+// the server's jobs by this program's commands `data check` and `train`: in
+// processes of their own, at the lowest priority, with memory of their own, and
+// the first to go where memory runs out.
 type serveTrainer struct {
 	o      serveOptions
 	server *web.Server // set before the first job runs
