@@ -79,6 +79,14 @@ func WinogradRepack(oc, c int, transposed bool) *Kernel {
 	return repack(C.RD_REPACK_WINOGRAD, oc, c, transposed)
 }
 
+// StridedRepack returns the kernel that makes weights for [Strided] of row-major
+// ones [oc c kernel kernel].
+func StridedRepack(oc, c, kernel int) *Kernel {
+	k := repack(C.RD_REPACK_STRIDED, oc, c, false)
+	k.c.kernel = C.int(kernel)
+	return k
+}
+
 func repack(kind C.int, oc, c int, transposed bool) *Kernel {
 	k := &Kernel{}
 	k.c.kind, k.c.rows, k.c.per_row, k.c.transposed = kind, C.int64_t(oc), C.int64_t(c), flag(transposed)

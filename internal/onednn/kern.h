@@ -26,7 +26,7 @@ typedef struct {
 
 enum { RD_LEVELS = 8 };
 
-enum { RD_POINTWISE, RD_MAXPOOL, RD_UPSAMPLE, RD_MEAN, RD_ROIALIGN, RD_ROIPOOL, RD_WINOGRAD, RD_GEMM };
+enum { RD_POINTWISE, RD_MAXPOOL, RD_UPSAMPLE, RD_MEAN, RD_ROIALIGN, RD_ROIPOOL, RD_WINOGRAD, RD_GEMM, RD_STRIDED };
 // Of gradients:
 enum {
 	RD_CHANNEL_SUM = 32,
@@ -41,7 +41,8 @@ enum {
 	RD_REPACK_GEMM,
 	RD_REPACK_WINOGRAD,
 	RD_OUTER,
-	RD_WINOGRAD_GRAD
+	RD_WINOGRAD_GRAD,
+	RD_REPACK_STRIDED
 };
 
 // One kernel with its attributes; unused ones are 0.
@@ -51,7 +52,7 @@ typedef struct {
 	rd_map in[RD_LEVELS], out;
 	int relu;
 	const float *scale, *shift; // per channel, padded with zeros to 16; NULL without
-	int kernel, stride, pad;    // maxpool
+	int kernel, stride, pad;    // maxpool, convolutions
 	int regions, bins_h, bins_w, every, sampling, aligned;
 	float spatial[RD_LEVELS]; // feature pixels per network pixel
 	int canonical_level, first_level;
@@ -87,6 +88,12 @@ void rd_winograd_pack(RD_SOURCE, int oc, int c, float *packed);
 // 0, or 1 for want of memory.
 size_t rd_gemm_weights(int oc, int terms);
 int rd_gemm_pack(RD_SOURCE, int oc, int c, int pixels, float *packed);
+
+// Weights of RD_STRIDED: bytes and layout of what rd_strided_pack makes of
+// [oc c kernel kernel]; channels are multiples of 16. It returns 0, or 1 for want
+// of memory.
+size_t rd_strided_weights(int oc, int c, int kernel);
+int rd_strided_pack(RD_SOURCE, int oc, int c, int kernel, float *packed);
 
 // rd_widen gives the source's [rows][per_row] as scaled floats.
 void rd_widen(RD_SOURCE, int rows, int64_t per_row, float *dst);

@@ -1,6 +1,7 @@
 //go:build cgo && linux && amd64 && !noonednn
 
 #include <omp.h>
+#include <string.h>
 
 #include "kern_isa.h"
 
@@ -62,7 +63,7 @@ AVX512 static void gather(const rd_call *c, const gemm_plan *p, int from, int to
 		int a = pixels * at / p->per_image, b = pixels * (at + 1) / p->per_image;
 		for (int i = a; i < b; i++, row++) {
 			const float *s = c->src[0] + image * in->img + ((int64_t)(i / out->w) * stride * in->w + (int64_t)(i % out->w) * stride) * 16;
-			for (int k = 0; k < in->c / 16; k++) *(v16 *)(v + k * vblk + row * 16) = *(const v16 *)(s + k * in->blk);
+			for (int k = 0; k < in->c / 16; k++) memcpy(v + k * vblk + row * 16, s + k * in->blk, 64);
 		}
 	}
 }

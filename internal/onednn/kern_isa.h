@@ -1,7 +1,9 @@
 //go:build cgo && linux && amd64 && !noonednn
 
-// One source, three instruction sets. A kernel is an always-inlined body over
-// items [from, to) and KERNEL instantiates it; PICK takes the best version
+// One source, three instruction sets. What works on vectors of channels stands
+// in the headers vec_*.h, of which version_avx512.c, version_avx2.c and
+// version_base.c each compile one version, with vectors as wide as registers:
+// wider ones GCC takes apart, and keeps in memory. rd_version is the best
 // that this CPU has and that ONEDNN_MAX_CPU_ISA allows, so that a test of the
 // library's AVX2 paths tests ours too.
 #ifndef RESDET_KERN_ISA_H
@@ -9,101 +11,13 @@
 
 #include "kern.h"
 
-#pragma GCC diagnostic ignored "-Wpsabi" // vectors are passed between inlined functions only
-
-typedef float v16 __attribute__((vector_size(64), aligned(4), may_alias));
-typedef int32_t m16 __attribute__((vector_size(64)));
-
 #define INLINE static inline __attribute__((always_inline))
 
-INLINE v16 zero16(void) { return (v16){0}; }
-INLINE v16 all16(float x) { return (v16){x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
-INLINE v16 max16(v16 a, v16 b) {
-	m16 m = a > b;
-	return (v16)(((m16)a & m) | ((m16)b & ~m));
-}
+#define AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")))
+#define AVX2 __attribute__((target("avx2,fma")))
 
-// v where m is positive, 0 elsewhere
-INLINE v16 masked16(v16 v, v16 m) { return (v16)((m16)v & (m > zero16())); }
-
-// Lanes of channel group b that are in memory.
-INLINE int lanes16(const rd_map *m, int b) {
-	int left = m->c - b * 16;
-	return left >= 16 || m->padded ? 16 : left;
-}
-INLINE v16 load16(const float *p, int lanes) {
-	if (__builtin_expect(lanes == 16, 1)) return *(const v16 *)p;
-	v16 v = zero16();
-	for (int i = 0; i < lanes; i++) v[i] = p[i];
-	return v;
-}
-INLINE void store16(float *p, v16 v, int lanes) {
-	if (__builtin_expect(lanes == 16, 1)) {
-		*(v16 *)p = v;
-		return;
-	}
-	for (int i = 0; i < lanes; i++) p[i] = v[i];
-}
-
-// Elements of any type as floats and back: integers are rounded to the nearest,
-// halves to even. Conversions go by way of 16 bits, for GCC does those from 8
-// to 32 one by one.
-typedef uint8_t u8x16 __attribute__((vector_size(16), aligned(1), may_alias));
-typedef int8_t s8x16 __attribute__((vector_size(16), aligned(1), may_alias));
-typedef uint16_t u16x16 __attribute__((vector_size(32), aligned(2), may_alias));
-typedef int16_t s16x16 __attribute__((vector_size(32)));
-typedef uint32_t u32x16 __attribute__((vector_size(64)));
-
-INLINE v16 read16as(int type, float step, const void *p, int64_t at, int lanes) {
-	if (type == RD_FLOAT32) return load16((const float *)p + at, lanes);
-	if (type == RD_BFLOAT16) {
-		const uint16_t *h = (const uint16_t *)p + at;
-		u16x16 v = {0};
-		if (__builtin_expect(lanes == 16, 1))
-			v = *(const u16x16 *)h;
-		else
-			for (int i = 0; i < lanes; i++) v[i] = h[i];
-		return (v16)(__builtin_convertvector(v, u32x16) << 16);
-	}
-	const uint8_t *q = (const uint8_t *)p + at;
-	u8x16 v = {0};
-	if (__builtin_expect(lanes == 16, 1))
-		v = *(const u8x16 *)q;
-	else
-		for (int i = 0; i < lanes; i++) v[i] = q[i];
-	s16x16 wide = type == RD_UINT8 ? __builtin_convertvector(v, s16x16) : __builtin_convertvector((s8x16)v, s16x16);
-	return __builtin_convertvector(__builtin_convertvector(wide, m16), v16) * step;
-}
-INLINE v16 read16(const rd_map *m, const void *p, int64_t at, int lanes) { return read16as(m->type, m->step, p, at, lanes); }
-
-INLINE void write16(const rd_map *m, void *p, int64_t at, v16 v, int lanes) {
-	if (m->type == RD_FLOAT32) {
-		store16((float *)p + at, v, lanes);
-		return;
-	}
-	if (m->type == RD_BFLOAT16) {
-		u32x16 bits = (u32x16)v;
-		bits += 0x7fff + (bits >> 16 & 1);
-		u16x16 h = __builtin_convertvector(bits >> 16, u16x16);
-		uint16_t *d = (uint16_t *)p + at;
-		if (__builtin_expect(lanes == 16, 1))
-			*(u16x16 *)d = h;
-		else
-			for (int i = 0; i < lanes; i++) d[i] = h[i];
-		return;
-	}
-	const float round = 0x1.8p23f; // what is beyond the point falls off
-	float low = m->type == RD_UINT8 ? 0 : -128, high = m->type == RD_UINT8 ? 255 : 127;
-	v = max16(v * m->inverse, all16(low));
-	v = -max16(-v, all16(-high));
-	m16 i = __builtin_convertvector((v + round) - round, m16);
-	u8x16 q = __builtin_convertvector(__builtin_convertvector(i, s16x16), u8x16);
-	uint8_t *d = (uint8_t *)p + at;
-	if (__builtin_expect(lanes == 16, 1))
-		*(u8x16 *)d = q;
-	else
-		for (int j = 0; j < lanes; j++) d[j] = q[j];
-}
+enum { RD_BASE, RD_AVX2, RD_AVX512 };
+int rd_isa(void);
 
 typedef struct {
 	const rd_kernel *k;
@@ -112,38 +26,50 @@ typedef struct {
 	void *scratch;
 } rd_call;
 
+// A kernel computes items [from, to), which each say what they are.
 typedef void (*rd_items)(const rd_call *c, int64_t from, int64_t to);
 
-#define AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")))
-#define AVX2 __attribute__((target("avx2,fma")))
+// A source (RD_SOURCE) with the length of its rows.
+typedef struct {
+	const float *floats;
+	const uint16_t *half;
+	const double *scale;
+	int64_t per_row;
+} rd_source;
 
-#define KERNEL(name)                                                                        \
-	AVX512 static void name##_avx512(const rd_call *c, int64_t a, int64_t b) { name(c, a, b); } \
-	AVX2 static void name##_avx2(const rd_call *c, int64_t a, int64_t b) { name(c, a, b); }     \
-	static void name##_base(const rd_call *c, int64_t a, int64_t b) { name(c, a, b); }
+// Winograd's convolution, as vec_wino.h has it.
+typedef struct {
+	int tiles, rows, cols; // of all images; per image
+	int block;             // tiles that a thread works on at a time
+	int splits;            // parts of the output channels, made by different threads
+	int chunk;             // output channels in M at a time
+	int64_t vstep, mstep;  // floats from one of the 36 to the next
+} rd_wino_plan;
 
-enum { RD_BASE, RD_AVX2, RD_AVX512 };
-int rd_isa(void);
+typedef struct {
+	int parts; // items of each group of 16 channels
+	rd_items pointwise, maxpool, upsample, mean, roialign, roipool;
+	rd_items channel_sum, scaled_sum, maxpool_grad, upsample_grad, mean_grad, roialign_grad, roipool_grad;
+	void (*scale)(float *f, int64_t n, double s);
+	float (*magnitude)(const float *f, int64_t n);
+	void (*round8)(const float *f, int64_t n, float inverse, int8_t *q);
+	int panel, group; // of Winograd's products: channels, and tiles at most
+	void (*wino_pack)(const rd_source *s, int oc, int c, int o, float *u);
+	rd_items wino_repack;
+	void (*wino_tiles)(const rd_call *c, const rd_wino_plan *p, int first, int count, int from, int to, float *v, float *m);
+	// Pixels [first, first+count) of a convolution with a stride; see kern_strided.c.
+	void (*strided)(const rd_call *c, int64_t first, int count, float *v, float *m);
+} rd_version_table;
+extern const rd_version_table rd_version_avx512, rd_version_avx2, rd_version_base;
+const rd_version_table *rd_version(void);
 
-#define PICK(name) (rd_isa() == RD_AVX512 ? name##_avx512 : rd_isa() == RD_AVX2 ? name##_avx2 : name##_base)
-
-// rd_parallel runs items [0, n) in equal shares on the team.
+// rd_parallel runs items [0, n) in equal shares on the team; rd_vectors those of
+// n groups of 16 channels.
 void rd_parallel(rd_items run, const rd_call *c, int64_t n);
+INLINE void rd_vectors(rd_items run, const rd_call *c, int64_t n) { rd_parallel(run, c, n * rd_version()->parts); }
 
 INLINE int blocks16(const rd_map *m) { return (m->c + 15) / 16; }
-
-// Items are rows of output: (image, 16 channels, row).
-typedef struct {
-	int n, b, y;
-} rd_row;
-INLINE rd_row row_of(const rd_map *m, int64_t item) {
-	int64_t nb = item / m->h;
-	return (rd_row){(int)(nb / blocks16(m)), (int)(nb % blocks16(m)), (int)(item % m->h)};
-}
 INLINE int64_t rows(const rd_map *m) { return (int64_t)m->n * blocks16(m) * m->h; }
-INLINE int64_t at(const rd_map *m, rd_row r, int y) {
-	return r.n * m->img + r.b * m->blk + (int64_t)y * m->w * m->pix;
-}
 
 // The inner product of matrix kernels, for 512-bit vectors:
 //
@@ -168,6 +94,12 @@ typedef struct {
 typedef void (*rd_products_func)(const float *v, const float *u, float *m, const rd_products_args *p);
 extern const rd_products_func rd_products[RD_GROUP + 1];
 
+// The same for 256-bit vectors, of half as many columns, m[n][16] = Σ v·u + m,
+// with no flag but that of the sum: for n rows, 1 to RD_GROUP8. It fetches one
+// line of U for every four terms.
+enum { RD_GROUP8 = 6, RD_PANEL8 = 16 };
+extern const rd_products_func rd_products8[RD_GROUP8 + 1];
+
 // A sum of outer products: m[rows][ld] += scale·Σ v·u, see kern_outer.c. Runs of
 // terms that lie 16 floats apart, in groups of 16 columns or rows.
 typedef struct {
@@ -186,14 +118,7 @@ typedef struct {
 void rd_outer_part(const rd_outer_job *j, int64_t c0, int64_t c1, int64_t o0, int64_t o1);
 void rd_outer(const rd_call *c);
 
-// A source with the length of its rows (RD_SOURCE); rd_read gives n elements of
-// one, from the given one on.
-typedef struct {
-	const float *floats;
-	const uint16_t *half;
-	const double *scale;
-	int64_t per_row;
-} rd_source;
+// rd_read gives n elements of a row of a source, from the given one on.
 void rd_read(const rd_source *s, int row, int64_t from, int64_t n, float *dst);
 
 void rd_gemm(const rd_call *c);
@@ -207,6 +132,9 @@ int rd_gradient(const rd_call *c); // 0: not one of a gradient
 size_t rd_gradient_scratch(const rd_kernel *k);
 void rd_repack_gemm(const rd_call *c);
 void rd_repack_winograd(const rd_call *c);
+void rd_strided(const rd_call *c);
+size_t rd_strided_scratch(const rd_kernel *k);
+void rd_repack_strided(const rd_call *c);
 void rd_winograd_grad(const rd_call *c);
 size_t rd_winograd_grad_scratch(const rd_kernel *k);
 void rd_winograd(const rd_call *c);

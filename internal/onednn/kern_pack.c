@@ -37,13 +37,6 @@ __attribute__((target("avx,f16c"))) static void widen_f16c(const uint16_t *h, in
 	widen_base(h + i, n - i, f + i);
 }
 
-INLINE void scale_body(float *f, int64_t n, double s) {
-	for (int64_t i = 0; i < n; i++) f[i] = (float)((double)f[i] * s);
-}
-static void scale_base(float *f, int64_t n, double s) { scale_body(f, n, s); }
-AVX2 static void scale_avx2(float *f, int64_t n, double s) { scale_body(f, n, s); }
-AVX512 static void scale_avx512(float *f, int64_t n, double s) { scale_body(f, n, s); }
-
 void rd_read(const rd_source *s, int row, int64_t from, int64_t n, float *dst) {
 	int64_t at = row * s->per_row + from;
 	if (s->floats)
@@ -52,7 +45,7 @@ void rd_read(const rd_source *s, int row, int64_t from, int64_t n, float *dst) {
 		widen_f16c(s->half + at, n, dst);
 	else
 		widen_base(s->half + at, n, dst);
-	if (s->scale) PICK(scale)(dst, n, s->scale[row]);
+	if (s->scale) rd_version()->scale(dst, n, s->scale[row]);
 }
 
 void rd_widen(RD_SOURCE, int rows, int64_t per_row, float *dst) {
@@ -67,30 +60,6 @@ void rd_widen(RD_SOURCE, int rows, int64_t per_row, float *dst) {
 	}
 }
 
-INLINE float largest_body(const float *f, int64_t n) {
-	v16 most = zero16();
-	int64_t i = 0;
-	for (; i + 16 <= n; i += 16) most = max16(max16(*(const v16 *)(f + i), -*(const v16 *)(f + i)), most);
-	float m = 0;
-	for (int j = 0; j < 16; j++) m = most[j] > m ? most[j] : m;
-	for (; i < n; i++) m = fabsf(f[i]) > m ? fabsf(f[i]) : m;
-	return m;
-}
-static float largest_base(const float *f, int64_t n) { return largest_body(f, n); }
-AVX2 static float largest_avx2(const float *f, int64_t n) { return largest_body(f, n); }
-AVX512 static float largest_avx512(const float *f, int64_t n) { return largest_body(f, n); }
-
-INLINE void round8_body(const float *f, int64_t n, float inverse, int8_t *q) {
-	rd_map m = {.type = RD_SINT8, .inverse = inverse};
-	for (int64_t i = 0; i < n; i += 16) {
-		int lanes = n - i < 16 ? (int)(n - i) : 16;
-		write16(&m, q, i, load16(f + i, lanes), lanes);
-	}
-}
-static void round8_base(const float *f, int64_t n, float inverse, int8_t *q) { round8_body(f, n, inverse, q); }
-AVX2 static void round8_avx2(const float *f, int64_t n, float inverse, int8_t *q) { round8_body(f, n, inverse, q); }
-AVX512 static void round8_avx512(const float *f, int64_t n, float inverse, int8_t *q) { round8_body(f, n, inverse, q); }
-
 int rd_pack8(RD_SOURCE, int oc, int64_t per_row, float largest, float *steps, int8_t *rows) {
 	rd_source s = {floats, half, scale, per_row};
 	int failed = 0;
@@ -102,9 +71,9 @@ int rd_pack8(RD_SOURCE, int oc, int64_t per_row, float largest, float *steps, in
 		for (int o = 0; o < oc; o++) {
 			if (!row) continue;
 			rd_read(&s, o, 0, per_row, row);
-			float most = PICK(largest)(row, per_row);
+			float most = rd_version()->magnitude(row, per_row);
 			steps[o] = most > 0 ? most / largest : 1;
-			if (rows) PICK(round8)(row, per_row, most > 0 ? largest / most : 0, rows + o * per_row);
+			if (rows) rd_version()->round8(row, per_row, most > 0 ? largest / most : 0, rows + o * per_row);
 		}
 		free(row);
 	}

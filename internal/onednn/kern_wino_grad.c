@@ -1,9 +1,12 @@
 //go:build cgo && linux && amd64 && !noonednn
 
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")
+#define LANES 16
+
 #include <omp.h>
 #include <string.h>
 
-#include "kern_wino.h"
+#include "vec_tile.h"
 
 // The gradient of the weight of a 3×3 convolution by Winograd's F(4×4, 3×3),
 // for nChw16c and 512-bit vectors. With y = Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A it is
@@ -42,9 +45,9 @@ size_t rd_winograd_grad_scratch(const rd_kernel *k) {
 }
 
 // A: four values step apart to six, ustep apart.
-INLINE void expand(const v16 *d, int step, v16 *w, int ustep) {
-	v16 ea = d[0] + A * A * d[2 * step], oa = A * d[step] + A * A * A * d[3 * step];
-	v16 eb = d[0] + B * B * d[2 * step], ob = B * d[step] + B * B * B * d[3 * step];
+INLINE void expand(const vec *d, int step, vec *w, int ustep) {
+	vec ea = d[0] + A * A * d[2 * step], oa = A * d[step] + A * A * A * d[3 * step];
+	vec eb = d[0] + B * B * d[2 * step], ob = B * d[step] + B * B * B * d[3 * step];
 	w[0] = d[0];
 	w[ustep] = ea + oa;
 	w[2 * ustep] = ea - oa;
@@ -54,32 +57,32 @@ INLINE void expand(const v16 *d, int step, v16 *w, int ustep) {
 }
 
 // Gᵀ: six values step apart to three, ustep apart.
-INLINE void reduce(const v16 *s, int step, v16 *g, int gstep) {
+INLINE void reduce(const vec *s, int step, vec *g, int gstep) {
 	const float na = 1 / (2 * A * A * (A * A - B * B)), nb = 1 / (2 * B * B * (B * B - A * A)), n0 = 1 / (A * A * B * B);
-	v16 sa = s[step] + s[2 * step], da = s[step] - s[2 * step];
-	v16 sb = s[3 * step] + s[4 * step], db = s[3 * step] - s[4 * step];
+	vec sa = s[step] + s[2 * step], da = s[step] - s[2 * step];
+	vec sb = s[3 * step] + s[4 * step], db = s[3 * step] - s[4 * step];
 	g[0] = n0 * s[0] + na * sa + nb * sb;
 	g[gstep] = na * A * da + nb * B * db;
 	g[2 * gstep] = na * A * A * sa + nb * B * B * sb + s[5 * step];
 }
 
 // A dy Aᵀ of the 4×4 pixels from (y0, x0) on; those outside count as zero.
-AVX512 static void grad_tile(const float *plane, int h, int w, int y0, int x0, float *out, int64_t step) {
-	v16 d[16], t[24];
+static void grad_tile(const float *plane, int h, int w, int y0, int x0, float *out, int64_t step) {
+	vec d[16], t[24];
 	for (int y = 0; y < 4; y++)
-		for (int x = 0; x < 4; x++) d[y * 4 + x] = y0 + y < h && x0 + x < w ? *(const v16 *)(plane + ((int64_t)(y0 + y) * w + x0 + x) * 16) : zero16();
+		for (int x = 0; x < 4; x++) d[y * 4 + x] = y0 + y < h && x0 + x < w ? *(const vec *)(plane + ((int64_t)(y0 + y) * w + x0 + x) * 16) : zeros();
 #pragma GCC unroll 4
 	for (int x = 0; x < 4; x++) expand(d + x, 4, t + x, 4);
 #pragma GCC unroll 6
 	for (int y = 0; y < 6; y++) {
-		v16 row[6];
+		vec row[6];
 		expand(t + y * 4, 1, row, 1);
-		for (int x = 0; x < 6; x++) *(v16 *)(out + (y * 6 + x) * step) = row[x];
+		for (int x = 0; x < 6; x++) *(vec *)(out + (y * 6 + x) * step) = row[x];
 	}
 }
 
 // Tiles [first, first+count) of 16 channels, of x or of dy.
-AVX512 static void tiles(const rd_call *c, const plan *p, int block, int first, int count, float *v, float *w) {
+static void tiles(const rd_call *c, const plan *p, int block, int first, int count, float *v, float *w) {
 	const rd_map *x = &c->k->in[0], *dy = &c->k->grad;
 	int per_image = p->rows * p->cols, grad = block >= blocks16(x);
 	if (grad) block -= blocks16(x);
@@ -89,23 +92,23 @@ AVX512 static void tiles(const rd_call *c, const plan *p, int block, int first, 
 		if (grad)
 			grad_tile(c->src[1] + n * dy->img + block * dy->blk, dy->h, dy->w, y, xx, w + to, p->wstep);
 		else
-			in_tile(c->src[0] + n * x->img + block * x->blk, x->h, x->w, y - 1, xx - 1, v + to, p->vstep);
+			in_tile(c->src[0] + n * x->img + block * x->blk, x->pix, x->h, x->w, y - 1, xx - 1, v + to, p->vstep);
 	}
 }
 
 // Row o of the gradient from the sums.
-AVX512 static void finish(const rd_call *c, const plan *p, int o, const float *s) {
+static void finish(const rd_call *c, const plan *p, int o, const float *s) {
 	const rd_kernel *k = c->k;
 	int channels = k->in[0].c;
-	v16 scale = all16(k->scale ? k->scale[o] : 1);
+	vec scale = all(k->scale ? k->scale[o] : 1);
 	for (int i = 0; i < channels; i += 16) {
-		v16 d[36], t[18], g[9];
-		for (int e = 0; e < 36; e++) d[e] = *(const v16 *)(s + e * p->sstep + (int64_t)o * channels + i);
+		vec d[36], t[18], g[9];
+		for (int e = 0; e < 36; e++) d[e] = *(const vec *)(s + e * p->sstep + (int64_t)o * channels + i);
 		for (int x = 0; x < 6; x++) reduce(d + x, 6, t + x, 6);
 		for (int y = 0; y < 3; y++) reduce(t + y * 6, 1, g + y * 3, 1);
 		float *dst = c->dst + ((int64_t)o * channels + i) * 9;
 		for (int e = 0; e < 9; e++) {
-			v16 v = scale * g[e];
+			vec v = scale * g[e];
 			for (int l = 0; l < 16; l++) dst[l * 9 + e] = (k->sum ? dst[l * 9 + e] : 0) + v[l];
 		}
 	}

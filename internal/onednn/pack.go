@@ -105,3 +105,17 @@ func PackWinograd(s Source, oc, c int, packed *Block) {
 	floats, half, scale := s.c()
 	C.rd_winograd_pack(floats, half, scale, C.int(oc), C.int(c), (*C.float)(packed.p))
 }
+
+// StridedSize returns the bytes of weights [oc c kernel kernel] for [Strided].
+func StridedSize(oc, c, kernel int) int64 {
+	return int64(C.rd_strided_weights(C.int(oc), C.int(c), C.int(kernel)))
+}
+
+// PackStrided fills packed, of [StridedSize] bytes.
+func PackStrided(s Source, oc, c, kernel int, packed *Block) error {
+	floats, half, scale := s.c()
+	if C.rd_strided_pack(floats, half, scale, C.int(oc), C.int(c), C.int(kernel), (*C.float)(packed.p)) != 0 {
+		return fmt.Errorf("onednn: packing of weights [%d %d %d %d]: out of memory", oc, c, kernel, kernel)
+	}
+	return nil
+}

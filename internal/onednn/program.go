@@ -213,14 +213,29 @@ func firstLevel(p nn.Pyramid) int { return int(math.Round(-math.Log2(p.Scales[0]
 
 // Winograd returns the kernel of a 3×3 convolution of stride and padding 1 by
 // F(4×4, 3×3): relu(conv + shift), plus what is in out before the ReLU if sum
-// is set. Both arrays are NChw16c; channels are multiples of 16, out's of 32.
+// is set. Both arrays are NChw16c, or both NHWC; channels are multiples of 16,
+// out's of 32. It wants vectors of 256 bits or more.
 // With pool, out is the 2×2 maxima of the result. The sources are the map and
 // weights from [PackWinograd]; scratch memory is for the given number of threads,
-// each of which works on block groups of 14 tiles at a time; 0: 4 or 8.
+// each of which works on block groups of tiles at a time (of 14 with vectors
+// of 512 bits, of 6 with 256); 0: as many as suit the channels.
 func Winograd(threads, block int, shift *Block, sum, relu, pool bool, out, in Array) *Kernel {
 	k := newKernel(C.RD_WINOGRAD, out, in)
 	k.c.sum, k.c.relu, k.c.pool, k.c.threads = flag(sum), flag(relu), flag(pool), C.int(threads)
 	k.c.block = C.int(block)
+	if shift != nil {
+		k.c.shift = (*C.float)(shift.p)
+	}
+	return k
+}
+
+// Strided returns the kernel of a convolution: relu(conv + shift). It is for
+// vectors of 256 bits; both arrays are NHWC, channels multiples of 16. The sources
+// are the map and weights from [PackStrided]; scratch memory is for the given
+// number of threads.
+func Strided(threads, kernel, stride, pad int, shift *Block, relu bool, out, in Array) *Kernel {
+	k := newKernel(C.RD_STRIDED, out, in)
+	k.c.kernel, k.c.stride, k.c.pad, k.c.relu, k.c.threads = C.int(kernel), C.int(stride), C.int(pad), flag(relu), C.int(threads)
 	if shift != nil {
 		k.c.shift = (*C.float)(shift.p)
 	}

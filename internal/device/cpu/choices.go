@@ -179,7 +179,8 @@ func dropOldest(dir, newest string) error {
 }
 
 // Names of algorithms that trials choose from. Our own Winograd's has the
-// number of tiles that a thread works on at a time, in groups of 14.
+// number of tiles that a thread works on at a time, in groups of 14 (with
+// vectors of 256 bits 6).
 const (
 	library         = "library"
 	libraryWinograd = "library winograd"

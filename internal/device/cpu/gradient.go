@@ -57,24 +57,24 @@ func (l *lowering) convInput(s *plan.Step, k plan.ConvInput) error {
 // own, which adds and masks itself. kernels gives it and the one that packs its
 // weights.
 func (l *lowering) ownInput(s *plan.Step, algorithm string, kernels func(dx, dy *array) (conv, pack *onednn.Kernel, size int64)) error {
-	dy, err := l.get(s.In[0], onednn.NChw16c)
+	dy, err := l.get(s.In[0], workLayout())
 	if err != nil {
 		return err
 	}
 	var mask, dx *array
 	if s.Mask != plan.None {
-		if mask, err = l.get(s.Mask, onednn.NChw16c); err != nil {
+		if mask, err = l.get(s.Mask, workLayout()); err != nil {
 			return err
 		}
 	}
 	if s.Sum != plan.None {
-		sum, err := l.get(s.Sum, onednn.NChw16c)
+		sum, err := l.get(s.Sum, workLayout())
 		if err != nil {
 			return err
 		}
-		dx = l.define(s.Out, onednn.NChw16c, sum.buf)
+		dx = l.define(s.Out, workLayout(), sum.buf)
 	} else {
-		dx = &array{onednn.Array{Shape: l.shape(s.Out), Layout: onednn.NChw16c}, nil}
+		dx = &array{onednn.Array{Shape: l.shape(s.Out), Layout: workLayout()}, nil}
 	}
 	conv, pack, size := kernels(dx, dy)
 	weights, err := l.repack(s, algorithm+" turned", size, pack)
@@ -82,9 +82,9 @@ func (l *lowering) ownInput(s *plan.Step, algorithm string, kernels func(dx, dy 
 		return err
 	}
 	if s.Sum == plan.None {
-		dx = l.create(s.Out, onednn.NChw16c) // not before the packing, which it outlives
+		dx = l.create(s.Out, workLayout()) // not before the packing, which it outlives
 	}
-	o := op{kernel: conv, src: []*buf{dy.buf, weights}, dst: dx.buf, step: l.describe(s, algorithm, onednn.NChw16c)}
+	o := op{kernel: conv, src: []*buf{dy.buf, weights}, dst: dx.buf, step: l.describe(s, algorithm, workLayout())}
 	if s.Mask != plan.None {
 		conv.Masked(2, mask.Array)
 		o.src = append(o.src, mask.buf)
@@ -189,7 +189,7 @@ func (l *lowering) convWeight(s *plan.Step, k plan.ConvWeight) error {
 		return l.weightGrad(s, p, spec.Src, spec.Dst)
 	case onednn.AVX512() && spec.C%16 == 0 && spec.KH == 1 && spec.KW == 1 && spec.Stride == 1 && spec.Pad == 0:
 		return l.ownWeight(s, "outer", onednn.NChw16c, onednn.Outer)
-	case winogradPays(spec) && spec.N*spec.H*spec.W >= 500:
+	case onednn.AVX512() && winogradPays(spec) && spec.N*spec.H*spec.W >= 500:
 		// The 36 sums of a weight are read and written whatever the size of the
 		// map: on less than about 1,100 pixels that is more than is saved.
 		return l.ownWeight(s, "winograd", onednn.NChw16c, onednn.WinogradGrad)

@@ -13,7 +13,7 @@ import (
 
 // workLayout is the layout of feature maps: with 512-bit vectors the blocked
 // one, the only one that oneDNN's Winograd knows; plain nhwc otherwise, which
-// is as fast for direct convolution.
+// is as fast for direct convolution, and which our own kernels read as well.
 func workLayout() onednn.Layout {
 	if onednn.AVX512() {
 		return onednn.NChw16c
@@ -69,9 +69,9 @@ func rule(c onednn.Conv, small bool) string {
 		return winogradName(4)
 	case ownWinograd(c): // U passes through the cache once for each block
 		return winogradName(8)
-	case ownGemm(c) && small:
+	case ownGemm(c) && small, ownStrided(c):
 		return ownProducts
-	case winogradPays(c):
+	case onednn.AVX512() && winogradPays(c):
 		return libraryWinograd
 	}
 	return library
@@ -89,10 +89,10 @@ func candidates(c onednn.Conv, pooled bool) []string {
 	if pooled {
 		return names
 	}
-	if winogradPays(c) {
+	if onednn.AVX512() && winogradPays(c) {
 		names = append(names, libraryWinograd)
 	}
-	if ownGemm(c) {
+	if ownGemm(c) || ownStrided(c) {
 		names = append(names, ownProducts)
 	}
 	return append(names, library)
@@ -140,7 +140,7 @@ func (l *lowering) newConv(spec onednn.Conv, winograd bool, src []*array) (*oned
 // proportional to the channels on both sides while the products it saves are
 // proportional to their product.
 func winogradPays(c onednn.Conv) bool {
-	return onednn.AVX512() && c.KH == 3 && c.KW == 3 && c.Stride == 1 && c.Pad == 1 &&
+	return onednn.AVX2() && c.KH == 3 && c.KW == 3 && c.Stride == 1 && c.Pad == 1 &&
 		c.C%16 == 0 && c.OC%16 == 0 && c.C >= 64 && c.OC >= 64
 }
 

@@ -276,7 +276,10 @@ func (l *lowering) convBy(s *plan.Step, spec onednn.Conv, name string) error {
 			return l.winograd(s, block)
 		}
 	}
-	if name == ownProducts {
+	switch {
+	case name == ownProducts && ownStrided(spec):
+		return l.strided(s, spec)
+	case name == ownProducts:
 		return l.gemm(s, spec.Stride)
 	}
 	primitive, spec, err := l.newConv(spec, name == libraryWinograd, l.arrays[s.In[0]])

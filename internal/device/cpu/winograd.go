@@ -14,26 +14,26 @@ import (
 // are written. A thread works on so many groups of tiles at a time.
 func (l *lowering) winograd(s *plan.Step, block int) error {
 	in, out := l.shape(s.In[0]), l.shape(s.Out)
-	src, err := l.get(s.In[0], onednn.NChw16c)
+	src, err := l.get(s.In[0], workLayout())
 	if err != nil {
 		return err
 	}
-	step := l.describe(s, "winograd", onednn.NChw16c)
+	step := l.describe(s, "winograd", workLayout())
 	var dst *array
 	pool := l.pooledBy(s)
 	switch {
 	case s.Sum != plan.None:
-		sum, err := l.get(s.Sum, onednn.NChw16c)
+		sum, err := l.get(s.Sum, workLayout())
 		if err != nil {
 			return err
 		}
-		dst = l.define(s.Out, onednn.NChw16c, sum.buf)
+		dst = l.define(s.Out, workLayout(), sum.buf)
 	case pool != nil:
-		dst = l.create(pool.Out, onednn.NChw16c)
+		dst = l.create(pool.Out, workLayout())
 		l.fused = append(l.fused, pool)
 		step.Name, step.Op, step.Shape = pool.Name, s.Op+"+"+pool.Op, l.shape(pool.Out)
 	default:
-		dst = l.create(s.Out, onednn.NChw16c)
+		dst = l.create(s.Out, workLayout())
 	}
 	shift, err := l.shiftFor(s)
 	if err != nil {
