@@ -46,6 +46,8 @@ typedef struct {
 	int64_t vstep, mstep;  // floats from one of the 36 to the next
 } rd_wino_plan;
 
+struct rd_wino_grad_plan;
+
 typedef struct {
 	int parts; // items of each group of 16 channels
 	rd_items pointwise, maxpool, upsample, mean, roialign, roipool;
@@ -57,6 +59,8 @@ typedef struct {
 	void (*wino_pack)(const rd_source *s, int oc, int c, int o, float *u);
 	rd_items wino_repack;
 	void (*wino_tiles)(const rd_call *c, const rd_wino_plan *p, int first, int count, int from, int to, float *v, float *m);
+	void (*wino_grad_tiles)(const rd_call *c, const struct rd_wino_grad_plan *p, int block, int first, int count, float *v, float *w);
+	void (*wino_grad_finish)(const rd_call *c, const struct rd_wino_grad_plan *p, int o, const float *s);
 	// Pixels [first, first+count) of a convolution with a stride; see kern_strided.c.
 	void (*strided)(const rd_call *c, int64_t first, int count, float *v, float *m);
 } rd_version_table;

@@ -5,7 +5,7 @@
 
 #include "kern_isa.h"
 
-// Gradients of weights, for 512-bit vectors and channels in groups of 16:
+// Gradients of weights, for channels in groups of 16:
 //
 //	dw[o][c] += scale[o]·Σ dy[pixel][o]·x[pixel][c]
 //
@@ -13,7 +13,7 @@
 // both are read as they lie in memory and the result is written row-major.
 // Each thread has channels of its own: no sum is shared between threads.
 
-// rd_outer[n]: m[8][n·16] = scale[8]·Σ v[terms][8]·u[n][terms][16] + m
+// For 512-bit vectors, outer##n: m[8][n·16] = scale[8]·Σ v[terms][8]·u[n][terms][16] + m
 #define ZERO(r, a, b, c) "vpxorq %%zmm" #a ", %%zmm" #a ", %%zmm" #a "\n\tvpxorq %%zmm" #b ", %%zmm" #b ", %%zmm" #b "\n\tvpxorq %%zmm" #c ", %%zmm" #c ", %%zmm" #c "\n\t"
 #define ROW1(r, a, b, c, t) "vbroadcastss 4*" #r "(%[v]), %%zmm" #t "\n\tvfmadd231ps %%zmm24, %%zmm" #t ", %%zmm" #a "\n\t"
 #define ROW2(r, a, b, c, t) ROW1(r, a, b, c, t) "vfmadd231ps %%zmm25, %%zmm" #t ", %%zmm" #b "\n\t"
@@ -54,50 +54,74 @@
 	}
 OUTER(1) OUTER(2) OUTER(3)
 
-static void (*const outer[4])(const float *, const float *, float *, const rd_outer_args *) = {0, outer1, outer2, outer3};
+// The same for 256-bit vectors: m[4][16] += scale[4]·Σ v[terms][4]·u[terms][16].
+#define FOUR(X) X(0, 0, 1, 10) X(1, 2, 3, 11) X(2, 4, 5, 12) X(3, 6, 7, 13)
+#define CLEAR8(r, a, b, t) "vxorps %%ymm" #a ", %%ymm" #a ", %%ymm" #a "\n\tvxorps %%ymm" #b ", %%ymm" #b ", %%ymm" #b "\n\t"
+#define ROW8(r, a, b, t) "vbroadcastss 4*" #r "(%[v]), %%ymm" #t "\n\tvfmadd231ps %%ymm8, %%ymm" #t ", %%ymm" #a "\n\tvfmadd231ps %%ymm9, %%ymm" #t ", %%ymm" #b "\n\t"
+#define FINISH8(r, a, b, t)                                                                                                  \
+	"vbroadcastss 4*" #r "(%[scale]), %%ymm8\n\tvfmadd213ps (%[m]), %%ymm8, %%ymm" #a "\n\tvmovups %%ymm" #a ", (%[m])\n\t"    \
+	"vfmadd213ps 32(%[m]), %%ymm8, %%ymm" #b "\n\tvmovups %%ymm" #b ", 32(%[m])\n\t" NEXT
+AVX2 static void outer8(const float *v, const float *u, float *m, const rd_outer_args *args) {
+	int64_t terms = args->terms;
+	__asm__ volatile(FOUR(CLEAR8)
+	                 "1:\n\tvmovups (%[u]), %%ymm8\n\tvmovups 32(%[u]), %%ymm9\n\t" FOUR(ROW8)
+	                 "add $64, %[u]\n\tadd $64, %[v]\n\tdec %[terms]\n\tjnz 1b\n\t" FOUR(FINISH8)
+	                 : [v] "+r"(v), [u] "+r"(u), [m] "+r"(m), [terms] "+r"(terms)
+	                 : [ld] "r"(args->ld), [scale] "r"(args->scale)
+	                 : "memory", "cc", "ymm0", "ymm1", "ymm2", "ymm3", "ymm4", "ymm5", "ymm6", "ymm7", "ymm8", "ymm9", "ymm10", "ymm11", "ymm12", "ymm13");
+}
+
+// A shape of tiles: rows, 16 columns at most, and the products of each number.
+typedef struct {
+	int rows, vectors;
+	void (*outer[4])(const float *, const float *, float *, const rd_outer_args *);
+} tiling;
+static const tiling tiling512 = {8, 3, {0, outer1, outer2, outer3}}, tiling256 = {4, 1, {0, outer8}};
 
 static const float ones[8] = {1, 1, 1, 1, 1, 1, 1, 1};
 
-enum { ROWS = 8, VECTORS = 3, TERMS = 192 };
+enum { ROWS = 8, VECTORS = 3, TERMS = 192 }; // at most
 
 // The rows from `from` to `to` of one strip of n vectors, for some terms.
-AVX512 static void strip(const rd_outer_job *j, int n, int64_t from, int64_t to, const float *v, const float *u, float *m, int64_t terms) {
+static void strip(const rd_outer_job *j, const tiling *t, int n, int64_t from, int64_t to, const float *v, const float *u, float *m, int64_t terms) {
 	rd_outer_args args = {terms, j->ublk * 4, j->ld * 4, ones};
-	for (int64_t o = from; o < to; o += ROWS) {
+	for (int64_t o = from; o < to; o += t->rows) {
 		const float *row = v + o / 16 * j->vblk + o % 16;
 		float tile[ROWS][VECTORS * 16], scale[ROWS];
-		int rows = to - o < ROWS ? (int)(to - o) : ROWS;
+		int rows = to - o < t->rows ? (int)(to - o) : t->rows;
 		if (j->scale)
-			for (int r = 0; r < ROWS; r++) scale[r] = r < rows ? j->scale[o + r] : 0;
+			for (int r = 0; r < t->rows; r++) scale[r] = r < rows ? j->scale[o + r] : 0;
 		args.scale = j->scale ? scale : ones;
-		if (rows == ROWS) {
+		if (rows == t->rows) {
 			args.ld = j->ld * 4;
-			outer[n](row, u, m + o * j->ld, &args);
+			t->outer[n](row, u, m + o * j->ld, &args);
 			continue;
 		}
 		// Rows that are not there lie beyond the result.
 		args.ld = VECTORS * 16 * 4;
 		memset(tile, 0, sizeof tile);
-		outer[n](row, u, tile[0], &args);
+		t->outer[n](row, u, tile[0], &args);
 		for (int r = 0; r < rows; r++)
 			for (int i = 0; i < n * 16; i++) m[(o + r) * j->ld + i] += tile[r][i];
 	}
 }
 
 void rd_outer_part(const rd_outer_job *j, int64_t c0, int64_t c1, int64_t o0, int64_t o1) {
+	const tiling *tile = rd_isa() == RD_AVX512 ? &tiling512 : &tiling256;
+	int vectors = tile->vectors;
 	// Strips whose share of the result stays in the second-level cache take
 	// turns with the terms; the rows of dy are then read once for all of them.
-	int64_t together = (96 << 10) / ((o1 - o0) * VECTORS * 16);
+	int64_t together = (96 << 10) / ((o1 - o0) * vectors * 16);
 	if (together < 1) together = 1;
-	for (int64_t c = c0; c < c1; c += together * VECTORS) {
-		int64_t end = c + together * VECTORS < c1 ? c + together * VECTORS : c1;
+	for (int64_t c = c0; c < c1; c += together * vectors) {
+		int64_t end = c + together * vectors < c1 ? c + together * vectors : c1;
 		for (int64_t run = 0; run < j->runs; run++)
 			for (int64_t t = 0; t < j->terms; t += TERMS) {
 				int64_t terms = j->terms - t < TERMS ? j->terms - t : TERMS;
 				const float *v = j->v + run * j->vrun + t * 16, *u = j->u + run * j->urun + t * 16;
-				for (int64_t b = c; b < end; b += VECTORS) {
-					int n = end - b < VECTORS ? (int)(end - b) : VECTORS;
-					strip(j, n, o0, o1, v, u + b * j->ublk, j->m + b * 16, terms);
+				for (int64_t b = c; b < end; b += vectors) {
+					int n = end - b < vectors ? (int)(end - b) : vectors;
+					strip(j, tile, n, o0, o1, v, u + b * j->ublk, j->m + b * 16, terms);
 				}
 			}
 	}

@@ -7,10 +7,6 @@
 #include "kern_wino.h"
 #include "vec.h"
 
-// The points are 0, ±A, ±B, ∞.
-#define A 0.625f
-#define B 1.5f
-
 // Bᵀ of six values that lie step apart, in place.
 INLINE void transform_in(vec *d, int step) {
 	vec d0 = d[0], d1 = d[step], d2 = d[2 * step], d3 = d[3 * step], d4 = d[4 * step], d5 = d[5 * step];

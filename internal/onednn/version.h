@@ -7,6 +7,7 @@
 #include "vec_weights.h"
 #if LANES > 4
 #include "vec_wino.h"
+#include "vec_wino_grad.h"
 #endif
 #if LANES == 8
 #include "vec_strided.h"
@@ -36,6 +37,8 @@ const rd_version_table VERSION = {
 	.wino_pack = wino_pack,
 	.wino_repack = wino_repack,
 	.wino_tiles = wino_tiles,
+	.wino_grad_tiles = wino_grad_tiles,
+	.wino_grad_finish = wino_grad_finish,
 #endif
 #if LANES == 8
 	.strided = strided,

@@ -189,10 +189,10 @@ func (l *lowering) convWeight(s *plan.Step, k plan.ConvWeight) error {
 		return l.weightGrad(s, p, spec.Src, spec.Dst)
 	case onednn.AVX512() && spec.C%16 == 0 && spec.KH == 1 && spec.KW == 1 && spec.Stride == 1 && spec.Pad == 0:
 		return l.ownWeight(s, "outer", onednn.NChw16c, onednn.Outer)
-	case onednn.AVX512() && winogradPays(spec) && spec.N*spec.H*spec.W >= 500:
+	case winogradPays(spec) && spec.N*spec.H*spec.W >= 500:
 		// The 36 sums of a weight are read and written whatever the size of the
 		// map: on less than about 1,100 pixels that is more than is saved.
-		return l.ownWeight(s, "winograd", onednn.NChw16c, onednn.WinogradGrad)
+		return l.ownWeight(s, "winograd", workLayout(), onednn.WinogradGrad)
 	}
 	p, spec, err := l.newWeightGrad(spec)
 	if err != nil {
