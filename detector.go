@@ -60,6 +60,9 @@ type Options struct {
 	// Precision is what the network multiplies in; "" is [F32]. All but the
 	// first layer and those that give logits and deltas are computed in it.
 	Precision Precision
+	// EveryLayer computes all of them in it. Otherwise those stay in f32 that are
+	// faster so: on CPUs without VNNI 3×3 convolutions, of a model in int8.
+	EveryLayer bool
 	// Quantization, if not nil, is used for [Int8] instead of the model's.
 	Quantization *Quantization
 	// ShortSide, if not 0, is used instead of the model's: images are scaled to
@@ -156,7 +159,7 @@ func New(cfg Config, params Params, opt Options) (*Detector, error) {
 		return nil, err
 	}
 	var layers nn.Numerics
-	if d.precision, layers, err = cfg.numerics(d.workers[0].dev, opt.Precision); err != nil {
+	if d.precision, layers, err = cfg.numerics(d.workers[0].dev, opt); err != nil {
 		return nil, errors.Join(err, closeWorkers(d.workers))
 	}
 	for _, w := range d.workers {

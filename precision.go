@@ -3,6 +3,7 @@ package resdet
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"resdet/internal/device"
@@ -59,7 +60,8 @@ var ErrNotQuantised = errors.New("the model is not quantised")
 
 // numerics returns what a network computes in on dev, and the layers that
 // compute below float32.
-func (c Config) numerics(dev device.Device, wanted Precision) (Precision, nn.Numerics, error) {
+func (c Config) numerics(dev device.Device, opt Options) (Precision, nn.Numerics, error) {
+	wanted := opt.Precision
 	switch wanted {
 	case "":
 		wanted = F32
@@ -90,9 +92,30 @@ func (c Config) numerics(dev device.Device, wanted Precision) (Precision, nn.Num
 				return "", nil, fmt.Errorf("resdet: quantization: %q is no layer of the model that may be below f32", name)
 			}
 		}
-		return wanted, c.Quantization.Layers, nil
+		layers := nn.Numerics(c.Quantization.Layers)
+		if !opt.EveryLayer {
+			layers, err = c.paying(dev, wanted, layers)
+		}
+		return wanted, layers, err
 	}
 	return wanted, nil, nil
+}
+
+// paying returns those of the layers that are faster on dev in p than in f32.
+func (c Config) paying(dev device.Device, p Precision, layers nn.Numerics) (nn.Numerics, error) {
+	one, two, err := c.smallest()
+	if err != nil {
+		return nil, err
+	}
+	all := maps.Clone(layers)
+	for _, g := range []*nn.Graph{one, two} {
+		for v := range g.Nodes {
+			if name := g.Layer(nn.Value(v)); all[name].Precision == p && !dev.Pays(p, g, nn.Value(v)) {
+				delete(all, name)
+			}
+		}
+	}
+	return all, nil
 }
 
 // Layers lists the layers that may be computed below float32, by the key of

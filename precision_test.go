@@ -5,6 +5,7 @@ import (
 	"image"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"resdet/internal/formula"
@@ -129,4 +130,43 @@ func logits(t *testing.T, d *Detector, img image.Image) []float32 {
 		t.Fatal(err)
 	}
 	return slices.Clone(d.profile.one.Output(0).Data())
+}
+
+// In int8 those layers stay in f32 that are faster so on this CPU, unless all are
+// asked for.
+func TestEveryLayer(t *testing.T) {
+	d := small(t, Options{})
+	img := picture(96, 64, "every layer")
+	q, err := d.Calibrate(t.Context(), img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, every := range []bool{false, true} {
+		low, err := New(d.Config(), formula.Params{Basic: true}, Options{Precision: Int8, Quantization: q, EveryLayer: every})
+		var lacks *nn.PrecisionError
+		if errors.As(err, &lacks) {
+			t.Skip(err)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer low.Close()
+		logits(t, low, img)
+		one, two := low.Profile().Steps()
+		own := 0
+		for _, s := range append(one, two...) {
+			if s.Algorithm == "winograd" {
+				own++
+			}
+			if every && s.Algorithm == "winograd" {
+				t.Errorf("%s is computed in %s by %s though all layers are asked for in int8", s.Name, s.Precision, s.Algorithm)
+			}
+			if s.Algorithm == "winograd" && s.Precision != F32 {
+				t.Errorf("%s: Winograd in %s", s.Name, s.Precision)
+			}
+		}
+		if !every && own == 0 && strings.Contains(low.Device(), " avx2,") {
+			t.Error("all layers are in int8, also those that are faster in f32")
+		}
+	}
 }

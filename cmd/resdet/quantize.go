@@ -455,6 +455,7 @@ func (q *quantizer) try(ctx context.Context, z *resdet.Quantization, kept int, p
 	cfg.Quantization = z
 	options := q.o.model.options()
 	options.Precision = resdet.Int8
+	options.EveryLayer = true // the model will run on other CPUs, too
 	low, err := resdet.New(cfg, q.file, options)
 	if err != nil {
 		return t, err

@@ -33,6 +33,8 @@ type Device interface {
 	// Auto is the precision that is faster than float32 at no loss to speak of:
 	// bf16 where the CPU has matrix units for it, else f32.
 	Auto() nn.Precision
+	// Pays reports whether layer v of g (see [nn.Graph.Layer]) is faster in p than in float32.
+	Pays(p nn.Precision, g *nn.Graph, v nn.Value) bool
 	// Compile prepares g. Parameters come from params, which is asked only for
 	// what this device has not packed yet. from gives, for every input of g
 	// that is another program's Kept output, that buffer (by input name); the
