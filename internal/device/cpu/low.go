@@ -94,17 +94,8 @@ func (l *lowering) lowOperands(s *plan.Step) (src, dst *array, types onednn.Type
 	types = onednn.Types{Src: src.Type, Dst: stored.typ, Sum: stored.typ, SumScale: 1}
 	if s.Sum == plan.None {
 		dst = l.createAs(s.Out, layout, stored)
-	} else {
-		var sum *array
-		if !stored.low() {
-			sum, err = l.get(s.Sum, layout)
-		} else if sum, err = l.getAs(s.Sum, sumOf(stored)); err == nil && stored.typ.Integer() {
-			types.Sum, types.SumScale = sum.Type, sum.Step/stored.step
-		}
-		if err != nil {
-			return nil, nil, types, err
-		}
-		dst = l.defineAs(s.Out, layout, stored, sum.buf)
+	} else if dst, err = l.lowSum(s, layout, stored, &types); err != nil {
+		return nil, nil, types, err
 	}
 	if !src.Type.Integer() {
 		return src, dst, types, nil
@@ -121,6 +112,31 @@ func (l *lowering) lowOperands(s *plan.Step) (src, dst *array, types onednn.Type
 		}
 	}
 	return src, dst, types, nil
+}
+
+// lowSum returns where a layer adds to what lies there, and says in types what
+// that is.
+func (l *lowering) lowSum(s *plan.Step, layout onednn.Layout, stored number, types *onednn.Types) (*array, error) {
+	isFloat := func(n number) bool { return !n.low() }
+	switch {
+	case stored.low():
+		sum, err := l.getAs(s.Sum, sumOf(stored))
+		if err != nil {
+			return nil, err
+		}
+		if stored.typ.Integer() {
+			types.Sum, types.SumScale = sum.Type, sum.Step/stored.step
+		}
+		return l.defineAs(s.Out, layout, stored, sum.buf), nil
+	case l.stored(s.Sum, isFloat) == nil:
+		dst := l.createAs(s.Out, layout, stored)
+		return dst, l.copy(dst, l.arrays[s.Sum][0], l.moving(s.Sum, "widen"))
+	}
+	sum, err := l.get(s.Sum, layout)
+	if err != nil {
+		return nil, err
+	}
+	return l.defineAs(s.Out, layout, stored, sum.buf), nil
 }
 
 // lowStep appends a layer.

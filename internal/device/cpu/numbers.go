@@ -81,9 +81,9 @@ func agreed(wishes []wish) number {
 	found := false
 	for _, w := range wishes {
 		switch {
+		case w.sum:
 		case !w.low():
 			return number{}
-		case w.sum:
 		case found && w.number != n:
 			return number{}
 		default:
@@ -118,7 +118,9 @@ func wishesOf(s *plan.Step, out number) map[plan.Value]wish {
 	switch s.Kernel.(type) {
 	case plan.Conv, plan.Linear:
 		wishes[s.In[0]] = wish{number: in}
-		if s.Sum != plan.None && in.low() && out.low() {
+		if s.Sum != plan.None && in.low() {
+			// A float's is widened: that one sum is float32 does not make those of all
+			// blocks before it so, each of which would be rounded for the next layer.
 			wishes[s.Sum] = wish{number: sumOf(out), sum: true}
 		}
 	case plan.ConvWeight, plan.LinearWeight:
