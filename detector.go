@@ -162,8 +162,12 @@ func New(cfg Config, params Params, opt Options) (*Detector, error) {
 	if d.precision, layers, err = cfg.numerics(d.workers[0].dev, opt); err != nil {
 		return nil, errors.Join(err, closeWorkers(d.workers))
 	}
+	low, err := cfg.correct(d.workers[0].dev, params, layers)
+	if err != nil {
+		return nil, errors.Join(err, closeWorkers(d.workers))
+	}
 	for _, w := range d.workers {
-		w.programs.layers = layers
+		w.programs.layers, w.programs.params = layers, low
 	}
 	d.idle, d.free = slices.Clone(d.workers), make(chan struct{}, len(d.workers))
 	for range d.workers {

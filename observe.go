@@ -17,10 +17,11 @@ import (
 const maxObserved = 64 << 20
 
 // Observe runs the network on an image in float32 and shows what each of
-// [Config.Layers] reads, for calibration. A layer that is used more than once
-// (the RPN's, on every level) is shown every time. values are only good during
-// the call of show, whose error ends the run. The detector must be one in f32.
-func (d *Detector) Observe(ctx context.Context, img image.Image, show func(layer string, values []float32) error) error {
+// [Config.Layers] reads, [N C H W] or [R C], for calibration. A layer that is used
+// more than once (the RPN's, on every level) is shown every time. values are only
+// good during the call of show, whose error ends the run. The detector must be
+// one in f32.
+func (d *Detector) Observe(ctx context.Context, img image.Image, show func(layer string, shape Shape, values []float32) error) error {
 	if d.precision != F32 {
 		return fmt.Errorf("resdet: observing wants a detector in f32, this one is in %s", d.precision)
 	}
@@ -53,7 +54,7 @@ func (d *Detector) Observe(ctx context.Context, img image.Image, show func(layer
 
 // observe runs a graph's layers up to what they read, as many at a time as the
 // memory allows.
-func (w *worker) observe(ctx context.Context, g *nn.Graph, bound map[string]device.Buffer, fill func(device.Program), show func(string, []float32) error) error {
+func (w *worker) observe(ctx context.Context, g *nn.Graph, bound map[string]device.Buffer, fill func(device.Program), show func(string, Shape, []float32) error) error {
 	names := reducible(g)
 	readers := map[nn.Value][]string{} // layers by what they read
 	var values []nn.Value
@@ -77,7 +78,7 @@ func (w *worker) observe(ctx context.Context, g *nn.Graph, bound map[string]devi
 		}
 		if err := w.observeSome(ctx, g, values[:n], bound, fill, func(i int, data []float32) error {
 			for _, name := range readers[values[i]] {
-				if err := show(name, data); err != nil {
+				if err := show(name, g.Nodes[values[i]].Shape, data); err != nil {
 					return err
 				}
 			}
@@ -134,7 +135,7 @@ func (d *Detector) Calibrate(ctx context.Context, images ...image.Image) (*Quant
 	type extent struct{ low, high float32 }
 	seen := map[string]extent{}
 	for _, img := range images {
-		err := d.Observe(ctx, img, func(layer string, values []float32) error {
+		err := d.Observe(ctx, img, func(layer string, _ Shape, values []float32) error {
 			e := seen[layer]
 			for _, v := range values {
 				e.low, e.high = min(e.low, v), max(e.high, v)

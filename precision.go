@@ -40,6 +40,9 @@ type Quantization struct {
 	// Layers gives the numbers by layer, the key of its weights without
 	// ".weight"; those that it leaves out stay in f32.
 	Layers map[string]Numbers `json:"layers"`
+	// Means are those of the channels that the layers read, by layer, for
+	// correcting what rounding of the weights shifts; layers without are not.
+	Means map[string][]float32 `json:"means,omitempty"`
 }
 
 func (q *Quantization) validate() error {

@@ -43,7 +43,8 @@ func newQuantizeCommand(s streams) *cobra.Command {
 		Short: "Calibrate a model for int8 on a hundred photos",
 		Long: `Make a model that also runs in int8 (--precision int8), from photos of what it will see; no labels are looked at.
 
-What every layer reads is counted over the photos, and a scale chosen from it. Then each layer is run in int8 alone,
+What every layer reads is counted over the photos, and a scale chosen from it; what rounding its weights adds on average
+is taken off its bias. Then each layer is run in int8 alone,
 and it is measured what that does to the detections. The layers that cost most stay as they are, as many of them as it
 takes until --match of the detections above 0.5 are still found (same class, IoU of 0.9 or more). What reads the image
 and what gives logits and deltas is never in int8.
@@ -157,6 +158,7 @@ type quantizer struct {
 	check   []photoFile
 	found   [][]resdet.Detection // of photos, in f32
 	largest map[string]float32
+	means   map[string][]float32 // of the channels that layers read
 }
 
 // photoFile is a photo that is decoded when it is needed: a hundred at once
@@ -177,7 +179,7 @@ func (p photoFile) open() (image.Image, error) {
 }
 
 func openQuantizer(ctx context.Context, errw io.Writer, o quantizeOptions) (_ *quantizer, err error) {
-	q := &quantizer{o: o, errw: errw, largest: map[string]float32{}}
+	q := &quantizer{o: o, errw: errw, largest: map[string]float32{}, means: map[string][]float32{}}
 	if q.photos, err = photoFiles(ctx, o.data, o.images); err != nil {
 		return nil, err
 	}
@@ -301,7 +303,7 @@ func (q *quantizer) run(ctx context.Context, method calibrate.Method) (*quantize
 // calibrate counts what every layer reads on the photos, and notes what the
 // network finds there in f32.
 func (q *quantizer) calibrate(ctx context.Context, method calibrate.Method) (map[string]resdet.Numbers, error) {
-	histograms := map[string]*calibrate.Histogram{}
+	histograms, means := map[string]*calibrate.Histogram{}, map[string]*calibrate.Means{}
 	bar := newProgress(q.errw, "photos", len(q.photos), q.o.quiet)
 	defer bar.stop()
 	for _, p := range q.photos {
@@ -314,10 +316,11 @@ func (q *quantizer) calibrate(ctx context.Context, method calibrate.Method) (map
 			return nil, fmt.Errorf("%s: %w", p.name, err)
 		}
 		q.found = append(q.found, found)
-		err = q.d.Observe(ctx, img, func(layer string, values []float32) error {
+		err = q.d.Observe(ctx, img, func(layer string, shape resdet.Shape, values []float32) error {
 			if histograms[layer] == nil {
-				histograms[layer] = new(calibrate.Histogram)
+				histograms[layer], means[layer] = new(calibrate.Histogram), new(calibrate.Means)
 			}
+			means[layer].Add(shape, values)
 			if err := histograms[layer].Add(values); err != nil {
 				return fmt.Errorf("layer %s: %w", layer, err)
 			}
@@ -332,7 +335,7 @@ func (q *quantizer) calibrate(ctx context.Context, method calibrate.Method) (map
 	for layer, h := range histograms {
 		q.largest[layer] = h.Largest()
 		if n, ok := h.Numbers(method); ok {
-			numbers[layer] = n
+			numbers[layer], q.means[layer] = n, means[layer].Values()
 		}
 	}
 	if len(numbers) == 0 {
@@ -360,7 +363,7 @@ func (q *quantizer) probe(ctx context.Context, r *quantized, numbers map[string]
 	for i := range r.Layers {
 		l := &r.Layers[i]
 		if l.Precision == resdet.Int8 {
-			alone := &resdet.Quantization{Layers: map[string]resdet.Numbers{l.Layer: numbers[l.Layer]}}
+			alone := &resdet.Quantization{Layers: map[string]resdet.Numbers{l.Layer: numbers[l.Layer]}, Means: q.means}
 			t, err := q.try(ctx, alone, 0, photos, found)
 			if err != nil {
 				return err
@@ -435,11 +438,11 @@ func fewest(most int, enough func(int) (bool, error)) (n int, found bool, err er
 
 // quantization has all layers but the kept ones in int8.
 func (q *quantizer) quantization(numbers map[string]resdet.Numbers, kept []string) *resdet.Quantization {
-	r := &resdet.Quantization{Method: q.o.method, Data: q.o.data, Images: len(q.photos), Layers: map[string]resdet.Numbers{}}
+	r := &resdet.Quantization{Method: q.o.method, Data: q.o.data, Images: len(q.photos), Layers: map[string]resdet.Numbers{}, Means: map[string][]float32{}}
 	for layer, n := range numbers {
 		switch {
 		case !slices.Contains(kept, layer):
-			r.Layers[layer] = n
+			r.Layers[layer], r.Means[layer] = n, q.means[layer]
 		case q.o.keep != string(resdet.F32):
 			r.Layers[layer] = resdet.Numbers{Precision: resdet.Precision(q.o.keep)}
 		}

@@ -35,6 +35,9 @@ type Device interface {
 	Auto() nn.Precision
 	// Pays reports whether layer v of g (see [nn.Graph.Layer]) is faster in p than in float32.
 	Pays(p nn.Precision, g *nn.Graph, v nn.Value) bool
+	// LargestWeight is what the largest weight of each channel becomes in layer v
+	// of g, computed in the numbers n of int8: 127, or 64.
+	LargestWeight(g *nn.Graph, v nn.Value, n nn.Numbers) float32
 	// Compile prepares g. Parameters come from params, which is asked only for
 	// what this device has not packed yet. from gives, for every input of g
 	// that is another program's Kept output, that buffer (by input name); the

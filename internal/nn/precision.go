@@ -26,7 +26,7 @@ const (
 // round(w·127/max|w|). The sum of their products, times both steps, is the
 // result before the bias. A device may read q from where an earlier layer has
 // stored the value in 8 bits with another step, and may use weights of 7 bits
-// (63.5 in the place of 127) where sums of two products must fit 16 bits.
+// (64 in the place of 127) where sums of two products must fit 16 bits.
 type Numbers struct {
 	Precision Precision `json:"precision"`
 	Scale     float32   `json:"scale,omitempty"`

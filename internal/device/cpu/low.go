@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"resdet/internal/device/plan"
+	"resdet/internal/nd"
 	"resdet/internal/nn"
 	"resdet/internal/onednn"
 )
@@ -45,13 +46,18 @@ func (d *Device) Pays(p nn.Precision, g *nn.Graph, v nn.Value) bool {
 }
 
 // largestWeight is what the largest weight of a channel becomes. Without VNNI two
-// products are added in 16 bits: 2·255·63.5 fits, 2·255·127 does not; in
+// products are added in 16 bits: 2·255·64 fits, 2·255·127 does not; in
 // convolutions of signed inputs the library sees to that itself.
-func largestWeight(a plan.Affine, src onednn.Type) float32 {
-	if onednn.VNNI() || src == onednn.Sint8 && len(a.Shape) == 4 {
+func largestWeight(weight nd.Shape, src onednn.Type) float32 {
+	if onednn.VNNI() || src == onednn.Sint8 && len(weight) == 4 {
 		return 127
 	}
-	return 63.5
+	return 64
+}
+
+// LargestWeight is largestWeight of a layer that reads what it is told to.
+func (d *Device) LargestWeight(g *nn.Graph, v nn.Value, n nn.Numbers) float32 {
+	return largestWeight(g.Nodes[g.Nodes[v].In[1]].Shape, inputOf(n).typ)
 }
 
 func (l *lowering) lowConv(s *plan.Step, k plan.Conv) error {
@@ -174,7 +180,7 @@ func (l *lowering) lowLearned(s *plan.Step, primitive *onednn.Primitive, src *ar
 
 // weightSteps returns what one stands for in each channel of a's integers.
 func (l *lowering) weightSteps(a plan.Affine, src onednn.Type) ([]float32, error) {
-	largest := largestWeight(a, src)
+	largest := largestWeight(a.Shape, src)
 	b, err := l.perChannel(a, fmt.Sprint("steps ", largest), func() ([]float32, error) {
 		w, err := l.sourceOf(a)
 		if err != nil {
@@ -195,7 +201,7 @@ func (l *lowering) integersOf(a plan.Affine, p *onednn.Primitive, src onednn.Typ
 		if err != nil {
 			return err
 		}
-		return l.d.engine.Pack8(p, w, largestWeight(a, src), l.stageIntegers, b)
+		return l.d.engine.Pack8(p, w, largestWeight(a.Shape, src), l.stageIntegers, b)
 	})
 }
 

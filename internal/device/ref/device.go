@@ -50,6 +50,8 @@ func (d *host) Auto() nn.Precision { return nn.F32 }
 // Pays is always true: that the reference rounds is all that it is for.
 func (d *host) Pays(nn.Precision, *nn.Graph, nn.Value) bool { return true }
 
+func (d *host) LargestWeight(*nn.Graph, nn.Value, nn.Numbers) float32 { return 127 }
+
 func (d *host) release() { <-d.turn }
 
 func (d *host) Close() error {
