@@ -35,15 +35,16 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// The device passes its suite with the library's and our own AVX2 code too.
-func TestConformanceAVX2(t *testing.T) {
-	const child = "RESDET_TEST_AVX2_CHILD"
-	if os.Getenv(child) != "" {
+// The device passes its suite with narrower vectors too, by the library's code and
+// our own: of 256 bits and of 128.
+func TestConformanceNarrower(t *testing.T) {
+	const child = "RESDET_TEST_ISA_CHILD"
+	if isa := os.Getenv(child); isa != "" {
 		d := open(t)
 		name := d.Name()
 		d.Close()
-		if !strings.Contains(name, " avx2,") {
-			t.Fatalf("%s is not held to AVX2", name)
+		if !strings.Contains(name, " "+isa+",") {
+			t.Fatalf("%s is not held to %s", name, isa)
 		}
 		devicetest.Run(t, open)
 		return
@@ -51,10 +52,14 @@ func TestConformanceAVX2(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the whole suite again")
 	}
-	cmd := exec.Command(os.Args[0], "-test.run=^TestConformanceAVX2$", "-test.timeout=5m")
-	cmd.Env = append(os.Environ(), child+"=1", "ONEDNN_MAX_CPU_ISA=AVX2")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, out)
+	for limit, isa := range map[string]string{"AVX2": "avx2", "SSE41": "sse41"} {
+		t.Run(limit, func(t *testing.T) {
+			cmd := exec.Command(os.Args[0], "-test.run=^TestConformanceNarrower$", "-test.timeout=5m")
+			cmd.Env = append(os.Environ(), child+"="+isa, "ONEDNN_MAX_CPU_ISA="+limit)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
 	}
 }
 
