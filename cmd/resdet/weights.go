@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"regexp"
 	"slices"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -94,6 +96,10 @@ func inspectJSON(w io.Writer, c *weights.Checkpoint) error {
 	return encodeJSON(w, inspect(c))
 }
 
+// longArray is one of 32 numbers or more: the means of a quantised model are
+// thousands, a line each.
+var longArray = regexp.MustCompile(`\[(\s*-?[0-9][0-9.eE+-]*,){31,}\s*-?[0-9][0-9.eE+-]*\s*\]`)
+
 func inspectText(w io.Writer, c *weights.Checkpoint) error {
 	r := inspect(c)
 	fmt.Fprintf(w, "%s: %s, %d bytes, %d tensors, %s parameters\n", r.File, r.Container, r.Bytes, len(r.Tensors), weights.Short(r.Parameters))
@@ -108,7 +114,9 @@ func inspectText(w io.Writer, c *weights.Checkpoint) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(w, "configuration: %s\n", pretty)
+		fmt.Fprintf(w, "configuration: %s\n", longArray.ReplaceAllStringFunc(string(pretty), func(array string) string {
+			return fmt.Sprintf("[… %d numbers]", 1+strings.Count(array, ","))
+		}))
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "KEY\tSHAPE\tTYPE\tPARAMETERS\n")
