@@ -96,15 +96,7 @@ func TestCalibrate(t *testing.T) {
 				t.Errorf("signs are wrong: %v", q.Layers)
 			}
 			cfg.Quantization = q
-			low, err := New(cfg, formula.Params{Basic: true}, Options{Device: device, Precision: Int8})
-			var lacks *nn.PrecisionError
-			if errors.As(err, &lacks) {
-				t.Skip(err)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer low.Close()
+			low := inInt8(t, cfg, Options{Device: device})
 			if low.Precision() != Int8 {
 				t.Errorf("the precision is %s", low.Precision())
 			}
@@ -121,6 +113,23 @@ func TestCalibrate(t *testing.T) {
 			}
 		})
 	}
+}
+
+// inInt8 opens small's network in int8 until the test ends, which is skipped where
+// the CPU does not compute in it.
+func inInt8(t *testing.T, cfg Config, opt Options) *Detector {
+	t.Helper()
+	opt.Precision = Int8
+	d, err := New(cfg, formula.Params{Basic: true}, opt)
+	var lacks *nn.PrecisionError
+	if errors.As(err, &lacks) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
 }
 
 // logits returns those of the RPN's finest level.
@@ -142,15 +151,7 @@ func TestEveryLayer(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, every := range []bool{false, true} {
-		low, err := New(d.Config(), formula.Params{Basic: true}, Options{Precision: Int8, Quantization: q, EveryLayer: every})
-		var lacks *nn.PrecisionError
-		if errors.As(err, &lacks) {
-			t.Skip(err)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer low.Close()
+		low := inInt8(t, d.Config(), Options{Quantization: q, EveryLayer: every})
 		logits(t, low, img)
 		one, two := low.Profile().Steps()
 		own := 0

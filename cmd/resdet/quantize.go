@@ -44,12 +44,11 @@ func newQuantizeCommand(s streams) *cobra.Command {
 		Long: `Make a model that also runs in int8 (--precision int8), from photos of what it will see; no labels are looked at.
 
 What every layer reads is counted over the photos, and a scale chosen from it; what rounding its weights adds on average
-is taken off its bias. Then each layer is run in int8 alone,
-and it is measured what that does to the detections. The layers that cost most stay as they are, as many of them as it
-takes until --match of the detections above 0.5 are still found (same class, IoU of 0.9 or more). What reads the image
-and what gives logits and deltas is never in int8.
+is taken off its bias. Then each layer is run in int8 alone, and it is measured what that does to the detections. The
+layers that cost most stay as they are, as many of them as it takes until --match of the detections above 0.5 are still
+found (same class, IoU of 0.9 or more). What reads the image and what gives logits and deltas is never in int8.
 
-The model written is one file as any other: the same weights, and the scales in its configuration. Without
+The model written is one file as any other: the same weights, and what was found in its configuration. Without
 --precision int8 it computes what it computed before.`,
 		Example: `  resdet quantize --data voc:photos --out model-int8.safetensors
   resdet quantize --model resnet101.safetensors --data coco:train.json,images=photos --out int8.safetensors --method percentile

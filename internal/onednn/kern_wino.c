@@ -20,7 +20,8 @@ static rd_wino_plan plan_of(const rd_kernel *k) {
 	int group = rd_version()->group, panel = rd_version()->panel;
 	rd_wino_plan p = {.rows = (in->h + 3) / 4, .cols = (in->w + 3) / 4};
 	p.tiles = in->n * p.rows * p.cols;
-	// Few channels: U is small, V and M stay in a second-level cache of 2 MB.
+	// Few channels: U is small, V and M stay in the second-level cache (of 2 MB with
+	// vectors of 512 bits, of half a megabyte with 256).
 	// Many: U passes through the cache once for each block, so blocks are large.
 	int few = (int64_t)in->c * k->out.c <= 128 * 128;
 	int block = (k->block ? k->block : few ? 4 : 8) * group;

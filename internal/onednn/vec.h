@@ -108,7 +108,7 @@ INLINE void write(const rd_map *m, void *p, int64_t at, vec v, int lanes) {
 // Vectors of all channels, those beyond the last one included.
 INLINE int vectors(const rd_map *m) { return blocks16(m) * PARTS; }
 
-// Items are rows of output, of one vector of channels: (image, group, row, part).
+// Items are rows of output, of one vector of channels, g: (image, 16 channels, row, part).
 typedef struct {
 	int n, g, y;
 } rd_row;

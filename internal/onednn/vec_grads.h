@@ -10,8 +10,8 @@
 
 #include "vec.h"
 
-// Items are groups: dst (+)= Σ in0 over images and pixels. Rows
-// are summed apart, which keeps the rounding of long sums small.
+// Items are vectors of channels: dst (+)= Σ in0 over images and pixels. Runs of
+// pixels are summed apart, which keeps the rounding of long sums small.
 static void channel_sum(const rd_call *c, int64_t from, int64_t to) {
 	const rd_map *in = &c->k->in[0];
 	for (int g = (int)from; g < to; g++) {
@@ -47,7 +47,7 @@ static void scaled_sum(const rd_call *c, int64_t from, int64_t to) {
 	}
 }
 
-// Items are planes of a group: each window's dy goes to its first maximum.
+// Items are planes of a vector: each window's dy goes to its first maximum.
 static void maxpool_grad(const rd_call *c, int64_t from, int64_t to) {
 	const rd_kernel *k = c->k;
 	const rd_map *in = &k->in[0], *dy = &k->grad, *out = &k->out;
@@ -110,7 +110,7 @@ static void upsample_grad(const rd_call *c, int64_t from, int64_t to) {
 	}
 }
 
-// Items are planes of a group; in dy, images are pixels.
+// Items are planes of a vector; in dy, images are pixels.
 static void mean_grad(const rd_call *c, int64_t from, int64_t to) {
 	const rd_map *dy = &c->k->in[0], *out = &c->k->out;
 	int64_t pixels = (int64_t)out->h * out->w;

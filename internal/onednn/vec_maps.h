@@ -67,7 +67,7 @@ static void upsample(const rd_call *c, int64_t from, int64_t to) {
 	}
 }
 
-// Items are (image, group); in the result, images are pixels.
+// Items are (image, vector of channels); in the result, images are pixels.
 static void mean(const rd_call *c, int64_t from, int64_t to) {
 	const rd_map *in = &c->k->in[0];
 	int64_t pixels = (int64_t)in->h * in->w;

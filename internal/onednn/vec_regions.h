@@ -28,7 +28,7 @@ INLINE void blend_rows(vec *line, int type, const void *src, int64_t from, const
 			          (w[2] * read_as(type, 1, src, r[2] + x * in->pix, lanes) + w[3] * read_as(type, 1, src, r[3] + x * in->pix, lanes));
 }
 
-// Bins of one region and group, from elements of one type; integers are
+// Bins of one region and vector of channels, from elements of one type; integers are
 // multiplied by their step at the end.
 INLINE void roialign_bins(const rd_call *c, const roi_table *t, int type, int g, int r) {
 	const rd_kernel *k = c->k;
@@ -142,7 +142,7 @@ INLINE void clear_plane(float *d, const rd_map *m, int lanes) {
 	for (int64_t p = 0; p < (int64_t)m->h * m->w; p++) store(d + p * m->pix, zeros(), lanes);
 }
 
-// Items are groups: one thread adds all regions, in their order.
+// Items are vectors of channels: one thread adds all regions, in their order.
 // A row of bins becomes a line of pixels first, which its rows then add.
 static void roialign_grad(const rd_call *c, int64_t from, int64_t to) {
 	const rd_kernel *k = c->k;
@@ -183,7 +183,7 @@ static void roialign_grad(const rd_call *c, int64_t from, int64_t to) {
 	}
 }
 
-// Items are groups: one thread adds all regions, in their order,
+// Items are vectors of channels: one thread adds all regions, in their order,
 // each bin's gradient to the first of its maxima.
 static void roipool_grad(const rd_call *c, int64_t from, int64_t to) {
 	const rd_kernel *k = c->k;
