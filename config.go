@@ -201,21 +201,28 @@ func (c Config) Params() ([]ParamSpec, error) {
 	return append(one.Params(), two.Params()...), nil
 }
 
+// smallSide is that of the image of smallest.
+const smallSide = 64
+
 // smallest builds both stages for a small image: their layers and parameters do
 // not depend on its size.
 func (c Config) smallest() (one, two *nn.Graph, err error) {
-	const side = 64
-	if one, err = c.stage1(1, side, side); err != nil {
+	if one, err = c.stage1(1, smallSide, smallSide); err != nil {
 		return nil, nil, err
 	}
+	two, err = c.stage2(featureShapes(one), 1)
+	return one, two, err
+}
+
+// featureShapes returns those of the maps that stage 1 keeps for stage 2.
+func featureShapes(one *nn.Graph) [][]int {
 	var features [][]int
 	for _, o := range one.Outputs {
 		if o.Kept {
 			features = append(features, one.Nodes[o.Value].Shape)
 		}
 	}
-	two, err = c.stage2(features, 1)
-	return one, two, err
+	return features
 }
 
 // ParamSpec is a parameter's key and shape.

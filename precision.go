@@ -76,10 +76,18 @@ func (c Config) numerics(dev device.Device, opt Options) (Precision, nn.Numerics
 	}
 	switch wanted {
 	case BF16:
-		names, err := c.Layers()
+		strides, err := c.LayerStrides()
+		if err != nil {
+			return "", nil, err
+		}
 		layers := nn.Numerics{}
-		for _, name := range names {
-			layers[name] = Numbers{Precision: BF16}
+		for name, stride := range strides {
+			if opt.EveryLayer || stride == 0 || stride >= bf16Stride {
+				layers[name] = Numbers{Precision: BF16}
+			}
+		}
+		if !opt.EveryLayer {
+			layers, err = c.paying(dev, layers)
 		}
 		return wanted, layers, err
 	case Int8:
@@ -95,17 +103,20 @@ func (c Config) numerics(dev device.Device, opt Options) (Precision, nn.Numerics
 				return "", nil, fmt.Errorf("resdet: quantization: %q is no layer of the model that may be below f32", name)
 			}
 		}
-		layers := nn.Numerics(c.Quantization.Layers)
+		layers := maps.Clone(nn.Numerics(c.Quantization.Layers))
+		if !slices.Contains(dev.Precisions(), BF16) { // what is only not in int8 is in float32 here
+			maps.DeleteFunc(layers, func(_ string, n Numbers) bool { return n.Precision == BF16 })
+		}
 		if !opt.EveryLayer {
-			layers, err = c.paying(dev, wanted, layers)
+			layers, err = c.paying(dev, layers)
 		}
 		return wanted, layers, err
 	}
 	return wanted, nil, nil
 }
 
-// paying returns those of the layers that are faster on dev in p than in f32.
-func (c Config) paying(dev device.Device, p Precision, layers nn.Numerics) (nn.Numerics, error) {
+// paying returns those of the layers that are faster on dev than in f32.
+func (c Config) paying(dev device.Device, layers nn.Numerics) (nn.Numerics, error) {
 	one, two, err := c.smallest()
 	if err != nil {
 		return nil, err
@@ -113,7 +124,8 @@ func (c Config) paying(dev device.Device, p Precision, layers nn.Numerics) (nn.N
 	all := maps.Clone(layers)
 	for _, g := range []*nn.Graph{one, two} {
 		for v := range g.Nodes {
-			if name := g.Layer(nn.Value(v)); all[name].Precision == p && !dev.Pays(p, g, nn.Value(v)) {
+			name := g.Layer(nn.Value(v))
+			if n, ok := all[name]; ok && !dev.Pays(n.Precision, g, nn.Value(v)) {
 				delete(all, name)
 			}
 		}
@@ -131,6 +143,64 @@ func (c Config) Layers() ([]string, error) {
 		return nil, err
 	}
 	return append(reducible(one), reducible(two)...), nil
+}
+
+// bf16Stride is the stride of feature maps, in pixels, from which on they are
+// computed in bf16 without more than one strong detection in a hundred being lost.
+// What is rounded in finer maps reaches everything that is computed from them, and
+// where they are signals on top of a large mean, as behind the first convolution of
+// a residual network, more of the signal is rounded away. Of 1,730 strong detections
+// of the built-in model the first stage in bf16, at 4 pixels, loses 35, the next
+// two, at 8 and 16, lose 9 and 13, and the layers of regions 2.
+const bf16Stride = 32
+
+// LayerStrides returns of each of [Config.Layers] how many pixels of the image the
+// elements of the finest map are apart that it makes; 0 for layers of regions.
+func (c Config) LayerStrides() (map[string]int, error) {
+	one, two, err := c.smallest()
+	if err != nil {
+		return nil, err
+	}
+	strides := map[string]int{}
+	for _, name := range reducible(two) {
+		strides[name] = 0
+	}
+	names := reducible(one)
+	for v, n := range one.Nodes {
+		name := one.Layer(nn.Value(v))
+		if !slices.Contains(names, name) {
+			continue
+		}
+		stride := smallSide / n.Shape[2]
+		if finest, ok := strides[name]; !ok || stride < finest {
+			strides[name] = stride
+		}
+	}
+	return strides, nil
+}
+
+// LayerFLOPs returns the floating-point operations (two per multiply-add) of each
+// of [Config.Layers] in one image of height×width pixels, as it enters the
+// network, with so many regions.
+func (c Config) LayerFLOPs(height, width, regions int) (map[string]int64, error) {
+	one, err := c.stage1(1, height, width)
+	if err != nil {
+		return nil, err
+	}
+	two, err := c.stage2(featureShapes(one), regions)
+	if err != nil {
+		return nil, err
+	}
+	work := map[string]int64{}
+	for _, g := range []*nn.Graph{one, two} {
+		names := reducible(g)
+		for v := range g.Nodes {
+			if name := g.Layer(nn.Value(v)); slices.Contains(names, name) {
+				work[name] += g.FLOPs(nn.Value(v))
+			}
+		}
+	}
+	return work, nil
 }
 
 func reducible(g *nn.Graph) []string {

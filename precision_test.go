@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"resdet/internal/device"
 	"resdet/internal/formula"
 	"resdet/internal/nn"
 )
@@ -40,6 +41,88 @@ func TestLayersBelowF32(t *testing.T) {
 		}
 	}
 }
+
+// Layers are told by the finest map that they make; what is shared by levels of a
+// pyramid counts for its finest one.
+func TestLayerStrides(t *testing.T) {
+	for arch, want := range map[string]map[string]int{
+		"resnet18-fpn": {
+			"backbone.body.layer1.0.conv1": 4, "backbone.body.layer2.0.conv1": 8, "backbone.body.layer4.1.conv2": 32,
+			"backbone.fpn.layer_blocks.2.0": 16, "rpn.head.conv.0.0": 4, "roi_heads.box_head.fc6": 0,
+		},
+		"resnet50-c4": {"backbone.layer3.0.conv2": 16, "rpn.head.conv.0.0": 16, "roi_heads.box_head.layer4.0.conv1": 0},
+		"vgg16":       {"backbone.2": 1, "roi_heads.box_head.fc6": 0},
+	} {
+		cfg, err := NewConfig(arch, IndexedClasses("cat", "dog"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		strides, err := cfg.LayerStrides()
+		if err != nil {
+			t.Fatal(err)
+		}
+		layers, err := cfg.Layers()
+		if err != nil || len(strides) != len(layers) {
+			t.Errorf("%s: %d strides of %d layers, %v", arch, len(strides), len(layers), err)
+		}
+		for name, stride := range want {
+			if got, ok := strides[name]; !ok || got != stride {
+				t.Errorf("%s: %s has stride %d, %v; want %d, among %v", arch, name, got, ok, stride, strides)
+			}
+		}
+		work, err := cfg.LayerFLOPs(128, 192, 10)
+		if err != nil || len(work) != len(layers) {
+			t.Errorf("%s: FLOPs of %d of %d layers, %v", arch, len(work), len(layers), err)
+		}
+		twice, err := cfg.LayerFLOPs(128, 192, 20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, stride := range strides {
+			if of := twice[name] / work[name]; work[name] == 0 || of != 1 && stride > 0 || of != 2 && stride == 0 {
+				t.Errorf("%s: %s: %d FLOPs, with twice the regions %d", arch, name, work[name], twice[name])
+			}
+		}
+	}
+}
+
+// In bf16 layers of fine maps stay in f32, unless all are asked for; what a
+// quantization has in bf16 is in f32 where the CPU lacks it.
+func TestLayersInBF16(t *testing.T) {
+	d := small(t, Options{Device: "ref"})
+	cfg, dev := d.Config(), d.workers[0].dev
+	strides, err := cfg.LayerStrides()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, every := range []bool{false, true} {
+		_, layers, err := cfg.numerics(dev, Options{Precision: BF16, EveryLayer: every})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, stride := range strides {
+			if got := layers[name].Precision == BF16; got != (every || stride == 0 || stride >= 32) {
+				t.Errorf("every layer %v: %s of stride %d is in bf16: %v", every, name, stride, got)
+			}
+		}
+	}
+	const layer = "backbone.body.layer1.0.conv1"
+	cfg.Quantization = &Quantization{Layers: map[string]Numbers{layer: {Precision: BF16}}}
+	for _, c := range []struct {
+		dev  device.Device
+		want Precision
+	}{{dev, BF16}, {lacking{dev}, ""}} {
+		_, layers, err := cfg.numerics(c.dev, Options{Precision: Int8, EveryLayer: true})
+		if err != nil || layers[layer].Precision != c.want {
+			t.Errorf("%v: %v, %v; want %q", c.dev.Precisions(), layers, err, c.want)
+		}
+	}
+}
+
+// lacking is a device without bf16.
+type lacking struct{ device.Device }
+
+func (lacking) Precisions() []Precision { return []Precision{F32, Int8} }
 
 func trimWeight(p ParamSpec) (string, bool) {
 	const suffix = ".weight"

@@ -28,6 +28,7 @@ type benchOptions struct {
 	runs    int
 	batch   int
 	layers  bool
+	every   bool
 	train   bool
 	tune    bool
 	choices resdet.Choices // of a trial
@@ -74,6 +75,7 @@ backbone learned and norms fixed, forward, backward and SGD.`,
 	f.IntVar(&o.batch, "batch", 1, "images of a detection")
 	o.model.addWorkers(f)
 	f.BoolVar(&o.layers, "layers", false, "print every kernel")
+	f.BoolVar(&o.every, "every-layer", false, "all layers in the precision that may be, also those that are faster in f32 or would lose too much")
 	f.BoolVar(&o.train, "train", false, "measure a step of training, with --arch")
 	f.BoolVar(&o.tune, "tune", false, "try the algorithms of every layer and keep what is faster than the rule's")
 	f.StringVar(&o.compare, "compare", "", "report of an earlier bench --json: print what changed since")
@@ -182,8 +184,9 @@ func runBench(ctx context.Context, s streams, o benchOptions) error {
 }
 
 // open prepares the detector and an image of the wanted size. What is not
-// quantised and is to run in int8 is calibrated on that image: the time is that
-// of a calibrated model, what is found is not.
+// quantised and is to run in int8 is calibrated on that image, and its layers are
+// chosen as the built-in model's are: the time is that of a quantised model, what
+// is found is not.
 func (o benchOptions) open(ctx context.Context) (*resdet.Detector, image.Image, error) {
 	options := o.options()
 	if options.Precision != resdet.Int8 {
@@ -195,7 +198,9 @@ func (o benchOptions) open(ctx context.Context) (*resdet.Detector, image.Image, 
 		return nil, nil, err
 	}
 	if options.Quantization = d.Config().Quantization; options.Quantization == nil {
-		options.Quantization, err = d.Calibrate(ctx, img)
+		if options.Quantization, err = d.Calibrate(ctx, img); err == nil && !o.every {
+			err = likeBuiltIn(d.Config(), options.Quantization)
+		}
 	}
 	if err := errors.Join(err, d.Close()); err != nil {
 		return nil, nil, err
@@ -203,6 +208,23 @@ func (o benchOptions) open(ctx context.Context) (*resdet.Detector, image.Image, 
 	resetPeak()
 	options.Precision = resdet.Int8
 	return o.openWith(options)
+}
+
+// likeBuiltIn takes those layers out of int8 that resdet quantize does of the
+// built-in model with 97 % of its strong detections to be found: layers of regions
+// stay, those of maps of 8 pixels and more go to bf16, and to f32 on CPUs without,
+// those of finer maps to f32.
+func likeBuiltIn(cfg resdet.Config, q *resdet.Quantization) error {
+	strides, err := cfg.LayerStrides()
+	for name, stride := range strides {
+		switch {
+		case stride >= 8:
+			q.Layers[name] = resdet.Numbers{Precision: resdet.BF16}
+		case stride > 0:
+			delete(q.Layers, name)
+		}
+	}
+	return err
 }
 
 func (o benchOptions) openWith(options resdet.Options) (*resdet.Detector, image.Image, error) {
@@ -235,6 +257,7 @@ func (o benchOptions) openWith(options resdet.Options) (*resdet.Detector, image.
 // options are the flags', with the choices of a trial.
 func (o benchOptions) options() resdet.Options {
 	options := o.model.options()
+	options.EveryLayer = o.every
 	if o.tune {
 		options.Choices = o.choices
 	}
