@@ -24,7 +24,7 @@ type Level struct {
 type Proposer struct {
 	cfg Config
 
-	best   []candidate
+	best   []uint64 // anchors to decode: the logit's key, larger ones first, then the index in Grid order (y, x, a)
 	counts []uint32
 	boxes  []Box
 	scores []float32
@@ -36,12 +36,6 @@ type Proposer struct {
 // NewProposer returns a Proposer for a valid configuration.
 func NewProposer(cfg Config) *Proposer {
 	return &Proposer{cfg: cfg, nms: box.Suppressor{Convention: cfg.Boxes}}
-}
-
-// candidate is an anchor chosen for decoding.
-type candidate struct {
-	logit float32
-	index int32 // in Grid order (y, x, a)
 }
 
 // Propose appends the proposals of every image of the batch to dst, image by
@@ -81,20 +75,22 @@ func (p *Proposer) decode(level Level, index, image int, view View) {
 	}
 	p.selectBest(logits, anchors, area, candidates)
 	first := len(p.boxes)
-	for _, c := range p.best {
+	for _, key := range p.best {
 		if len(p.boxes)-first == p.cfg.PreNMS {
 			break
 		}
-		a, cell := int(c.index)%anchors, int(c.index)/anchors
-		at := 4*a*area + cell // [4A H W]
+		at := int(uint32(key))
+		ref := g.At(at)
+		a, cell := at%anchors, at/anchors
+		at = 4*a*area + cell // [4A H W]
 		d := box.Delta{DX: deltas[at], DY: deltas[at+area], DW: deltas[at+2*area], DH: deltas[at+3*area]}
-		b := p.cfg.Boxes.Clip(coder.Decode(g.At(int(c.index)), d), w, h)
+		b := p.cfg.Boxes.Clip(coder.Decode(ref, d), w, h)
 		// The negation drops NaN too: a broken model proposes nothing.
 		if !(b.Width()+extra >= least && b.Height()+extra >= least) || !b.Finite() {
 			continue
 		}
 		p.boxes = append(p.boxes, b)
-		p.scores = append(p.scores, sigmoid(c.logit))
+		p.scores = append(p.scores, sigmoid(logits[a*area+cell]))
 		p.groups = append(p.groups, index)
 	}
 }
@@ -118,7 +114,7 @@ func (p *Proposer) selectBest(logits []float32, anchors, area, n int) {
 		}
 		clear(p.counts)
 		for _, v := range logits {
-			p.counts[ordered(v)>>16]++
+			p.counts[ordered(v+0)>>16]++
 		}
 		b := buckets - 1
 		for sum := int(p.counts[b]); sum < n; sum += int(p.counts[b]) {
@@ -128,30 +124,20 @@ func (p *Proposer) selectBest(logits []float32, anchors, area, n int) {
 	}
 	for a := range anchors {
 		for cell, v := range logits[a*area:][:area] {
-			if ordered(v) >= threshold && v == v { // not NaN
-				p.best = append(p.best, candidate{v, int32(cell*anchors + a)})
+			// −0 + 0 = +0: the two are equal.
+			if o := ordered(v + 0); o >= threshold && v == v { // not NaN
+				p.best = append(p.best, uint64(^o)<<32|uint64(cell*anchors+a))
 			}
 		}
 	}
-	slices.SortFunc(p.best, func(x, y candidate) int {
-		switch {
-		case x.logit > y.logit:
-			return -1
-		case x.logit < y.logit:
-			return 1
-		}
-		return int(x.index - y.index)
-	})
+	slices.Sort(p.best)
 	p.best = p.best[:min(len(p.best), n)]
 }
 
 // ordered maps a float to an unsigned integer of the same order.
 func ordered(v float32) uint32 {
 	b := math.Float32bits(v)
-	if b>>31 != 0 {
-		return ^b
-	}
-	return b | 1<<31
+	return b ^ (uint32(int32(b)>>31) | 1<<31) // all bits of what is negative
 }
 
 // Rois writes the proposals as the rows [image x0 y0 x1 y1] that region
