@@ -445,20 +445,20 @@ func (q *quantizer) moves(layers []quantizedLayer) ([]move, error) {
 	var all []move
 	for _, stride := range slices.Sorted(maps.Keys(groups)) {
 		group := groups[stride]
-		var f32, bf16, int8, lost, left float64
+		var inF32, inBF16, inInt8, lost, left float64 // times, and losses squared
 		for _, i := range group {
 			l := layers[i]
-			f32 += q.time(l.Layer, resdet.F32)
-			bf16 += q.time(l.Layer, resdet.BF16)
-			int8 += q.time(l.Layer, resdet.Int8)
+			inF32 += q.time(l.Layer, resdet.F32)
+			inBF16 += q.time(l.Layer, resdet.BF16)
+			inInt8 += q.time(l.Layer, resdet.Int8)
 			lost += l.Loss * l.Loss
 			left += l.LossBF16 * l.LossBF16
 		}
-		first, second := (bf16-int8)/(lost-left), (f32-bf16)/left
+		first, second := (inBF16-inInt8)/(lost-left), (inF32-inBF16)/left
 		if q.bf16 && left < lost && first < second {
 			all = append(all, move{group, resdet.BF16, first}, move{group, resdet.F32, second})
 		} else {
-			all = append(all, move{group, resdet.F32, (f32 - int8) / lost})
+			all = append(all, move{group, resdet.F32, (inF32 - inInt8) / lost})
 		}
 	}
 	slices.SortStableFunc(all, func(a, b move) int { return cmp.Compare(a.price, b.price) })
@@ -504,13 +504,14 @@ func (q *quantizer) choose(ctx context.Context, r *quantized, numbers map[string
 	if err != nil {
 		return nil, err
 	}
-	if n == len(all) {
+	layers := after(n)
+	if !slices.ContainsFunc(layers, func(l quantizedLayer) bool { return l.Precision == resdet.Int8 }) {
 		return nil, hintError{
 			fmt.Errorf("no layer can be in int8 with %.1f %% of the detections matched", 100*q.o.match),
 			"try another --method, more --images, or a lower --match",
 		}
 	}
-	r.Layers, r.Check = after(n), tries[n]
+	r.Layers, r.Check = layers, tries[n]
 	return q.quantization(numbers, r.Layers), nil
 }
 
