@@ -3,7 +3,7 @@
 //	lines "who TAB network TAB mode TAB JSON" ─▶ rows with ratios to the fastest peer ─▶ the file, between its markers
 //
 // who is resdet (JSON of bench) or peer (JSON of scripts/peers/run); mode is
-// f32, bf16, int8, train or train bf16.
+// f32, bf16, int8, these two with words after a comma, train or train bf16.
 package main
 
 import (
@@ -141,7 +141,7 @@ func read(in io.Reader) (m measured, err error) {
 func (m measured) fastest(o ours) (peer, bool) {
 	var can []peer
 	for _, p := range m.peers {
-		lower := o.mode == "bf16" || o.mode == "int8"
+		lower := strings.HasPrefix(o.mode, "bf16") || strings.HasPrefix(o.mode, "int8")
 		if p.network == o.network && (p.mode == o.mode || lower && p.mode != "train" || o.mode == "train bf16" && p.mode == "train") {
 			can = append(can, p)
 		}
