@@ -58,7 +58,7 @@ type Options struct {
 	// first of them that this build has.
 	Device string
 	// Precision is what the network multiplies in; "" is [F32]. The first layer and
-	// those that give logits and deltas never are computed below f32. In int8 the
+	// those that give logits and deltas are never computed below f32. In int8 the
 	// others are as the model's [Quantization] says, in bf16 those of regions and
 	// of maps with a stride of 32 pixels or more, which cost one strong detection
 	// in a hundred at most.

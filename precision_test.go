@@ -13,18 +13,26 @@ import (
 	"resdet/internal/nn"
 )
 
+// withLayers returns an architecture's configuration and its layers that may be
+// below float32.
+func withLayers(t *testing.T, arch string) (Config, []string) {
+	t.Helper()
+	cfg, err := NewConfig(arch, IndexedClasses("cat", "dog"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	layers, err := cfg.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg, layers
+}
+
 // What reads the image and what gives logits and deltas stays in f32, in every
 // architecture; everything else may be lower.
 func TestLayersBelowF32(t *testing.T) {
 	for _, arch := range Archs() {
-		cfg, err := NewConfig(arch, IndexedClasses("cat", "dog"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		layers, err := cfg.Layers()
-		if err != nil {
-			t.Fatal(err)
-		}
+		cfg, layers := withLayers(t, arch)
 		params, err := cfg.Params()
 		if err != nil {
 			t.Fatal(err)
@@ -53,15 +61,8 @@ func TestLayerStrides(t *testing.T) {
 		"resnet50-c4": {"backbone.layer3.0.conv2": 16, "rpn.head.conv.0.0": 16, "roi_heads.box_head.layer4.0.conv1": 0},
 		"vgg16":       {"backbone.2": 1, "roi_heads.box_head.fc6": 0},
 	} {
-		cfg, err := NewConfig(arch, IndexedClasses("cat", "dog"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		cfg, layers := withLayers(t, arch)
 		strides, err := cfg.LayerStrides()
-		if err != nil {
-			t.Fatal(err)
-		}
-		layers, err := cfg.Layers()
 		if err != nil || len(strides) != len(layers) {
 			t.Errorf("%s: %d strides of %d layers, %v", arch, len(strides), len(layers), err)
 		}

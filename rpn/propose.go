@@ -24,7 +24,7 @@ type Level struct {
 type Proposer struct {
 	cfg Config
 
-	best   []uint64 // anchors to decode: the logit's key, larger ones first, then the index in Grid order (y, x, a)
+	best   []uint64 // anchors to decode: ^ordered(logit), then the index in Grid order (y, x, a)
 	counts []uint32
 	boxes  []Box
 	scores []float32
@@ -79,12 +79,11 @@ func (p *Proposer) decode(level Level, index, image int, view View) {
 		if len(p.boxes)-first == p.cfg.PreNMS {
 			break
 		}
-		at := int(uint32(key))
-		ref := g.At(at)
-		a, cell := at%anchors, at/anchors
-		at = 4*a*area + cell // [4A H W]
+		anchor := int(uint32(key))
+		a, cell := anchor%anchors, anchor/anchors
+		at := 4*a*area + cell // [4A H W]
 		d := box.Delta{DX: deltas[at], DY: deltas[at+area], DW: deltas[at+2*area], DH: deltas[at+3*area]}
-		b := p.cfg.Boxes.Clip(coder.Decode(ref, d), w, h)
+		b := p.cfg.Boxes.Clip(coder.Decode(g.At(anchor), d), w, h)
 		// The negation drops NaN too: a broken model proposes nothing.
 		if !(b.Width()+extra >= least && b.Height()+extra >= least) || !b.Finite() {
 			continue
@@ -114,7 +113,7 @@ func (p *Proposer) selectBest(logits []float32, anchors, area, n int) {
 		}
 		clear(p.counts)
 		for _, v := range logits {
-			p.counts[ordered(v+0)>>16]++
+			p.counts[ordered(v+0)>>16]++ // −0 + 0 = +0: the two are equal
 		}
 		b := buckets - 1
 		for sum := int(p.counts[b]); sum < n; sum += int(p.counts[b]) {
@@ -124,7 +123,6 @@ func (p *Proposer) selectBest(logits []float32, anchors, area, n int) {
 	}
 	for a := range anchors {
 		for cell, v := range logits[a*area:][:area] {
-			// −0 + 0 = +0: the two are equal.
 			if o := ordered(v + 0); o >= threshold && v == v { // not NaN
 				p.best = append(p.best, uint64(^o)<<32|uint64(cell*anchors+a))
 			}

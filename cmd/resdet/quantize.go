@@ -68,7 +68,7 @@ The model written is one file as any other: the same weights, and what was found
 	f.StringVar(&o.check, "check", "", "data set on whose photos int8 is held against f32 at the end (default: those of --data)")
 	f.StringVarP(&o.out, "out", "o", "", "model file to write (required)")
 	f.IntVar(&o.images, "images", 100, "photos to calibrate on, evenly from --data")
-	f.IntVar(&o.probes, "probes", 16, "photos of them on which each layer is measured alone; 0: none is, and all go to int8")
+	f.IntVar(&o.probes, "probes", 16, "photos of them on which each layer is measured alone; 0: none is, and layers of fine maps leave int8 first")
 	f.StringVar(&o.method, "method", string(calibrate.MSE), "of choosing scales: mse (least error), percentile (99.99 % of the values) or absmax")
 	f.StringVar(&o.keep, "keep", string(resdet.Auto), "where layers that lose too much in int8 may stay: f32, bf16 (then f32 if that loses too much, and on CPUs without), or auto: bf16 if this CPU has it")
 	f.Float64Var(&o.match, "match", 0.97, "part of the strong detections that must still be found")
@@ -204,22 +204,26 @@ func openQuantizer(ctx context.Context, errw io.Writer, o quantizeOptions) (_ *q
 	}
 	q.cfg = q.d.Config()
 	q.cfg.Quantization = nil
-	params, err := q.cfg.Params()
-	for _, p := range params {
-		q.three[strings.TrimSuffix(p.Key, ".weight")] = len(p.Shape) == 4 && p.Shape[2] == 3 && p.Shape[3] == 3
-	}
-	if err != nil {
-		q.close()
-		return nil, err
-	}
-	if _, err = q.try(ctx, &resdet.Quantization{}, nil, nil); err == nil { // before the long part: can this CPU do it?
-		err = q.checkBF16()
-	}
-	if err != nil {
+	if err = q.prepare(ctx); err != nil {
 		q.close()
 		return nil, err
 	}
 	return q, nil
+}
+
+// prepare finds out, before the long part, whether this CPU can do it.
+func (q *quantizer) prepare(ctx context.Context) error {
+	params, err := q.cfg.Params()
+	if err != nil {
+		return err
+	}
+	for _, p := range params {
+		q.three[strings.TrimSuffix(p.Key, ".weight")] = len(p.Shape) == 4 && p.Shape[2] == 3 && p.Shape[3] == 3
+	}
+	if _, err := q.try(ctx, &resdet.Quantization{}, nil, nil); err != nil {
+		return err
+	}
+	return q.checkBF16()
 }
 
 // checkBF16 finds out whether layers may stay in bf16.
@@ -467,7 +471,7 @@ func (q *quantizer) moves(layers []quantizedLayer) ([]move, error) {
 
 // time is about what a layer takes, in GFLOP of products in f32, by any CPU's
 // rates: 430, 900 and 1,850 GFLOP/s in the three precisions on Zen 5, and 1,300
-// for 3×3 filters in f32, by Winograd, which are not in bf16 therefore.
+// for 3×3 filters in f32, by Winograd, for which bf16 is of no use without AMX.
 func (q *quantizer) time(layer string, p resdet.Precision) float64 {
 	per := map[resdet.Precision]float64{resdet.F32: 1, resdet.BF16: 0.5, resdet.Int8: 0.25}[p]
 	if q.three[layer] {

@@ -74,6 +74,36 @@ func TestMoves(t *testing.T) {
 	}
 }
 
+// bench takes those layers of a network without weights out of int8 that quantize
+// takes out of the built-in model.
+func TestLikeBuiltIn(t *testing.T) {
+	cfg, err := resdet.NewConfig("resnet18-fpn", resdet.IndexedClasses("cat"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	eight := resdet.Numbers{Precision: resdet.Int8, Scale: 1}
+	got := &resdet.Quantization{Layers: map[string]resdet.Numbers{}}
+	layers, err := cfg.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range layers {
+		got.Layers[name] = eight
+	}
+	if err := likeBuiltIn(cfg, got); err != nil {
+		t.Fatal(err)
+	}
+	half := resdet.Numbers{Precision: resdet.BF16}
+	for name, want := range map[string]resdet.Numbers{
+		"roi_heads.box_head.fc6": eight, "backbone.body.layer2.0.conv1": half, "backbone.fpn.layer_blocks.3.0": half,
+		"backbone.body.layer1.0.conv1": {}, "rpn.head.conv.0.0": {},
+	} {
+		if got.Layers[name] != want {
+			t.Errorf("%s: %v, want %v", name, got.Layers[name], want)
+		}
+	}
+}
+
 func TestSpread(t *testing.T) {
 	all := []int{0, 1, 2, 3, 4, 5, 6}
 	for n, want := range [][]int{all, {0}, {0, 3}, {0, 2, 4}, 7: all, 9: all} {

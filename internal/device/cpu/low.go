@@ -35,7 +35,7 @@ func precisions() []nn.Precision {
 }
 
 // Pays is false of 3×3 convolutions where Winograd's in float32 take less time and
-// lose nothing: 0.7 of int8's on CPUs without VNNI, 0.8 of bf16's on those without
+// lose nothing: 0.7 of int8's on CPUs without VNNI, 0.6 of bf16's on those without
 // AMX (VGG-16's on Zen 5).
 func (d *Device) Pays(p nn.Precision, g *nn.Graph, v nn.Value) bool {
 	conv, ok := g.Nodes[v].Op.(nn.Conv)
